@@ -1,0 +1,1 @@
+"""gradwire: PyTorch training as a service, with torch's own API."""

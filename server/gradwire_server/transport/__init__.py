@@ -1,0 +1,1 @@
+"""The gRPC edge: servicers, interceptors and the codec of small things. Knows no torch."""

@@ -1,0 +1,82 @@
+"""Frames between the front process and a worker process.
+
+A frame is a fixed header, a method name and a payload, over a stream socket:
+
+======  ====  ==================================================
+offset  type  meaning
+======  ====  ==================================================
+0       u64   length of the payload in bytes, little-endian
+8       u64   id of the call, chosen by the front, unique per link
+16      u64   id of the session, chosen by the front; 0 for none
+24      u8    kind
+25      u8    length of the method name in bytes
+26      ...   the method name (ASCII), then the payload
+======  ====  ==================================================
+
+Payloads are serialized protobuf messages: requests and responses of ``gradwire.v1`` as they
+came over the wire, ``google.rpc.Status`` in failures. No pickle, nothing executable.
+"""
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+
+HEADER = struct.Struct("<QQQBB")
+
+
+class FrameKind(IntEnum):
+    """What a frame says."""
+
+    # From the front to the worker.
+    OPEN_SESSION = 1
+    """Make the session `session`. Answered by REPLY."""
+    CLOSE_SESSION = 2
+    """Forget the session `session` and free its memory; calls of it that wait fail with
+    SESSION_NOT_FOUND. Answered by REPLY."""
+    CALL = 3
+    """Run RPC `method` in the session; the payload is its request. Answered by REPLY or
+    FAILURE; a streaming RPC by any number of EVENT, then END or FAILURE."""
+    CANCEL = 4
+    """Drop the call `call` if it waits, stop it at the next step if it is a run. Not answered
+    itself; the call ends with FAILURE (CANCELLED) if this came in time."""
+    STOP = 5
+    """Finish all calls that wait, then end the process."""
+
+    # From the worker to the front.
+    READY = 16
+    """The worker can take sessions. The payload is a `gradwire.v1.Worker` message with
+    `device`, `device_name`, `num_threads`, `pid`; the method field holds torch's version."""
+    REPLY = 17
+    """The answer to a call; the payload is the RPC's response (empty for OPEN and CLOSE)."""
+    EVENT = 18
+    """One response of a streaming RPC; the payload is the response message."""
+    END = 19
+    """A streaming RPC ended well."""
+    FAILURE = 20
+    """A call failed; the payload is a `google.rpc.Status`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """One frame.
+
+    Attributes:
+        kind: What it says.
+        call: The call it belongs to; 0 for none.
+        session: The session it belongs to; 0 for none.
+        method: The RPC's method name, such as ``Forward``, in CALL; see `FrameKind` for others.
+        payload: A serialized message.
+    """
+
+    kind: FrameKind
+    call: int = 0
+    session: int = 0
+    method: str = ""
+    payload: bytes = b""
+
+
+def encode_header(frame: Frame) -> bytes:
+    """Returns header and method name; the payload is to be sent right after them."""
+    method = frame.method.encode("ascii")
+    header = HEADER.pack(len(frame.payload), frame.call, frame.session, frame.kind, len(method))
+    return header + method
