@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18gradwire/v1/values.proto\x12\x0bgradwire.v1\"o\n\x06Tensor\x12$\n\x05\x64type\x18\x01 \x01(\x0e\x32\x15.gradwire.v1.DataType\x12\r\n\x05shape\x18\x02 \x03(\x03\x12\x0e\n\x04\x64\x61ta\x18\x03 \x01(\x0cH\x00\x12\x15\n\rrequires_grad\x18\x04 \x01(\x08\x42\t\n\x07payload\"\xf0\x04\n\x05Value\x12&\n\x04none\x18\x01 \x01(\x0b\x32\x16.gradwire.v1.NoneValueH\x00\x12\x14\n\nbool_value\x18\x02 \x01(\x08H\x00\x12\x13\n\tint_value\x18\x03 \x01(\x03H\x00\x12\x15\n\x0b\x66loat_value\x18\x04 \x01(\x01H\x00\x12\x32\n\rcomplex_value\x18\x05 \x01(\x0b\x32\x19.gradwire.v1.ComplexValueH\x00\x12\x16\n\x0cstring_value\x18\x06 \x01(\tH\x00\x12&\n\x05\x64type\x18\x07 \x01(\x0e\x32\x15.gradwire.v1.DataTypeH\x00\x12\x10\n\x06\x64\x65vice\x18\x08 \x01(\tH\x00\x12%\n\x06tensor\x18\t \x01(\x0b\x32\x13.gradwire.v1.TensorH\x00\x12\x10\n\x06handle\x18\n \x01(\x03H\x00\x12\x0f\n\x05input\x18\x0b \x01(\rH\x00\x12\x10\n\x06result\x18\x0c \x01(\rH\x00\x12\x10\n\x06member\x18\r \x01(\tH\x00\x12&\n\x04list\x18\x0e \x01(\x0b\x32\x16.gradwire.v1.ValueListH\x00\x12\'\n\x05tuple\x18\x0f \x01(\x0b\x32\x16.gradwire.v1.ValueListH\x00\x12%\n\x04\x64ict\x18\x10 \x01(\x0b\x32\x15.gradwire.v1.ValueMapH\x00\x12(\n\x05slice\x18\x11 \x01(\x0b\x32\x17.gradwire.v1.SliceValueH\x00\x12.\n\x08\x65llipsis\x18\x12 \x01(\x0b\x32\x1a.gradwire.v1.EllipsisValueH\x00\x12/\n\x0b\x64\x65scription\x18\x13 \x01(\x0b\x32\x18.gradwire.v1.DescriptionH\x00\x42\x06\n\x04kind\"\x0b\n\tNoneValue\"\x0f\n\rEllipsisValue\"/\n\x0c\x43omplexValue\x12\x0c\n\x04real\x18\x01 \x01(\x01\x12\x11\n\timaginary\x18\x02 \x01(\x01\"s\n\nSliceValue\x12!\n\x05start\x18\x01 \x01(\x0b\x32\x12.gradwire.v1.Value\x12 \n\x04stop\x18\x02 \x01(\x0b\x32\x12.gradwire.v1.Value\x12 \n\x04step\x18\x03 \x01(\x0b\x32\x12.gradwire.v1.Value\"L\n\tValueList\x12\"\n\x06values\x18\x01 \x03(\x0b\x32\x12.gradwire.v1.Value\x12\r\n\x05names\x18\x02 \x03(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\"4\n\x08ValueMap\x12(\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x17.gradwire.v1.ValueEntry\"<\n\nValueEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12!\n\x05value\x18\x02 \x01(\x0b\x32\x12.gradwire.v1.Value\"w\n\x0b\x44\x65scription\x12\x0c\n\x04type\x18\x01 \x01(\t\x12$\n\x05\x64type\x18\x02 \x01(\x0e\x32\x15.gradwire.v1.DataType\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\x15\n\rrequires_grad\x18\x04 \x01(\x08\x12\x0e\n\x06\x64\x65vice\x18\x05 \x01(\t\"n\n\x07Program\x12\x12\n\nnum_inputs\x18\x01 \x01(\r\x12*\n\noperations\x18\x02 \x03(\x0b\x32\x16.gradwire.v1.Operation\x12#\n\x07outputs\x18\x03 \x03(\x0b\x32\x12.gradwire.v1.Value\"\xb2\x01\n\tOperation\x12\x0c\n\x04name\x18\x01 \x01(\t\x12 \n\x04\x61rgs\x18\x02 \x03(\x0b\x32\x12.gradwire.v1.Value\x12\x32\n\x06kwargs\x18\x03 \x03(\x0b\x32\".gradwire.v1.Operation.KwargsEntry\x1a\x41\n\x0bKwargsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12!\n\x05value\x18\x02 \x01(\x0b\x32\x12.gradwire.v1.Value:\x02\x38\x01*\xe9\x03\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT32\x10\x01\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT64\x10\x02\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT16\x10\x03\x12\x16\n\x12\x44\x41TA_TYPE_BFLOAT16\x10\x04\x12\x1b\n\x17\x44\x41TA_TYPE_FLOAT8_E4M3FN\x10\x05\x12\x19\n\x15\x44\x41TA_TYPE_FLOAT8_E5M2\x10\x06\x12\x1d\n\x19\x44\x41TA_TYPE_FLOAT8_E4M3FNUZ\x10\x07\x12\x1d\n\x19\x44\x41TA_TYPE_FLOAT8_E5M2FNUZ\x10\x08\x12\x12\n\x0e\x44\x41TA_TYPE_INT8\x10\t\x12\x13\n\x0f\x44\x41TA_TYPE_INT16\x10\n\x12\x13\n\x0f\x44\x41TA_TYPE_INT32\x10\x0b\x12\x13\n\x0f\x44\x41TA_TYPE_INT64\x10\x0c\x12\x13\n\x0f\x44\x41TA_TYPE_UINT8\x10\r\x12\x14\n\x10\x44\x41TA_TYPE_UINT16\x10\x0e\x12\x14\n\x10\x44\x41TA_TYPE_UINT32\x10\x0f\x12\x14\n\x10\x44\x41TA_TYPE_UINT64\x10\x10\x12\x12\n\x0e\x44\x41TA_TYPE_BOOL\x10\x11\x12\x17\n\x13\x44\x41TA_TYPE_COMPLEX64\x10\x12\x12\x18\n\x14\x44\x41TA_TYPE_COMPLEX128\x10\x13\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18gradwire/v1/values.proto\x12\x0bgradwire.v1\"o\n\x06Tensor\x12$\n\x05\x64type\x18\x01 \x01(\x0e\x32\x15.gradwire.v1.DataType\x12\r\n\x05shape\x18\x02 \x03(\x03\x12\x0e\n\x04\x64\x61ta\x18\x03 \x01(\x0cH\x00\x12\x15\n\rrequires_grad\x18\x04 \x01(\x08\x42\t\n\x07payload\"\x84\x05\n\x05Value\x12&\n\x04none\x18\x01 \x01(\x0b\x32\x16.gradwire.v1.NoneValueH\x00\x12\x14\n\nbool_value\x18\x02 \x01(\x08H\x00\x12\x13\n\tint_value\x18\x03 \x01(\x03H\x00\x12\x15\n\x0b\x66loat_value\x18\x04 \x01(\x01H\x00\x12\x32\n\rcomplex_value\x18\x05 \x01(\x0b\x32\x19.gradwire.v1.ComplexValueH\x00\x12\x16\n\x0cstring_value\x18\x06 \x01(\tH\x00\x12&\n\x05\x64type\x18\x07 \x01(\x0e\x32\x15.gradwire.v1.DataTypeH\x00\x12\x10\n\x06\x64\x65vice\x18\x08 \x01(\tH\x00\x12%\n\x06tensor\x18\t \x01(\x0b\x32\x13.gradwire.v1.TensorH\x00\x12\x10\n\x06handle\x18\n \x01(\x03H\x00\x12\x0f\n\x05input\x18\x0b \x01(\rH\x00\x12\x10\n\x06result\x18\x0c \x01(\rH\x00\x12\x10\n\x06member\x18\r \x01(\tH\x00\x12&\n\x04list\x18\x0e \x01(\x0b\x32\x16.gradwire.v1.ValueListH\x00\x12\'\n\x05tuple\x18\x0f \x01(\x0b\x32\x16.gradwire.v1.ValueListH\x00\x12%\n\x04\x64ict\x18\x10 \x01(\x0b\x32\x15.gradwire.v1.ValueMapH\x00\x12(\n\x05slice\x18\x11 \x01(\x0b\x32\x17.gradwire.v1.SliceValueH\x00\x12.\n\x08\x65llipsis\x18\x12 \x01(\x0b\x32\x1a.gradwire.v1.EllipsisValueH\x00\x12\x12\n\x08\x63onstant\x18\x14 \x01(\tH\x00\x12/\n\x0b\x64\x65scription\x18\x13 \x01(\x0b\x32\x18.gradwire.v1.DescriptionH\x00\x42\x06\n\x04kind\"\x0b\n\tNoneValue\"\x0f\n\rEllipsisValue\"/\n\x0c\x43omplexValue\x12\x0c\n\x04real\x18\x01 \x01(\x01\x12\x11\n\timaginary\x18\x02 \x01(\x01\"s\n\nSliceValue\x12!\n\x05start\x18\x01 \x01(\x0b\x32\x12.gradwire.v1.Value\x12 \n\x04stop\x18\x02 \x01(\x0b\x32\x12.gradwire.v1.Value\x12 \n\x04step\x18\x03 \x01(\x0b\x32\x12.gradwire.v1.Value\"L\n\tValueList\x12\"\n\x06values\x18\x01 \x03(\x0b\x32\x12.gradwire.v1.Value\x12\r\n\x05names\x18\x02 \x03(\t\x12\x0c\n\x04type\x18\x03 \x01(\t\"4\n\x08ValueMap\x12(\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x17.gradwire.v1.ValueEntry\"<\n\nValueEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12!\n\x05value\x18\x02 \x01(\x0b\x32\x12.gradwire.v1.Value\"w\n\x0b\x44\x65scription\x12\x0c\n\x04type\x18\x01 \x01(\t\x12$\n\x05\x64type\x18\x02 \x01(\x0e\x32\x15.gradwire.v1.DataType\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\x15\n\rrequires_grad\x18\x04 \x01(\x08\x12\x0e\n\x06\x64\x65vice\x18\x05 \x01(\t\"n\n\x07Program\x12\x12\n\nnum_inputs\x18\x01 \x01(\r\x12*\n\noperations\x18\x02 \x03(\x0b\x32\x16.gradwire.v1.Operation\x12#\n\x07outputs\x18\x03 \x03(\x0b\x32\x12.gradwire.v1.Value\"\xb2\x01\n\tOperation\x12\x0c\n\x04name\x18\x01 \x01(\t\x12 \n\x04\x61rgs\x18\x02 \x03(\x0b\x32\x12.gradwire.v1.Value\x12\x32\n\x06kwargs\x18\x03 \x03(\x0b\x32\".gradwire.v1.Operation.KwargsEntry\x1a\x41\n\x0bKwargsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12!\n\x05value\x18\x02 \x01(\x0b\x32\x12.gradwire.v1.Value:\x02\x38\x01*\xe9\x03\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT32\x10\x01\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT64\x10\x02\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT16\x10\x03\x12\x16\n\x12\x44\x41TA_TYPE_BFLOAT16\x10\x04\x12\x1b\n\x17\x44\x41TA_TYPE_FLOAT8_E4M3FN\x10\x05\x12\x19\n\x15\x44\x41TA_TYPE_FLOAT8_E5M2\x10\x06\x12\x1d\n\x19\x44\x41TA_TYPE_FLOAT8_E4M3FNUZ\x10\x07\x12\x1d\n\x19\x44\x41TA_TYPE_FLOAT8_E5M2FNUZ\x10\x08\x12\x12\n\x0e\x44\x41TA_TYPE_INT8\x10\t\x12\x13\n\x0f\x44\x41TA_TYPE_INT16\x10\n\x12\x13\n\x0f\x44\x41TA_TYPE_INT32\x10\x0b\x12\x13\n\x0f\x44\x41TA_TYPE_INT64\x10\x0c\x12\x13\n\x0f\x44\x41TA_TYPE_UINT8\x10\r\x12\x14\n\x10\x44\x41TA_TYPE_UINT16\x10\x0e\x12\x14\n\x10\x44\x41TA_TYPE_UINT32\x10\x0f\x12\x14\n\x10\x44\x41TA_TYPE_UINT64\x10\x10\x12\x12\n\x0e\x44\x41TA_TYPE_BOOL\x10\x11\x12\x17\n\x13\x44\x41TA_TYPE_COMPLEX64\x10\x12\x12\x18\n\x14\x44\x41TA_TYPE_COMPLEX128\x10\x13\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,32 +33,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_OPERATION_KWARGSENTRY']._loaded_options = None
   _globals['_OPERATION_KWARGSENTRY']._serialized_options = b'8\001'
-  _globals['_DATATYPE']._serialized_start=1586
-  _globals['_DATATYPE']._serialized_end=2075
+  _globals['_DATATYPE']._serialized_start=1606
+  _globals['_DATATYPE']._serialized_end=2095
   _globals['_TENSOR']._serialized_start=41
   _globals['_TENSOR']._serialized_end=152
   _globals['_VALUE']._serialized_start=155
-  _globals['_VALUE']._serialized_end=779
-  _globals['_NONEVALUE']._serialized_start=781
-  _globals['_NONEVALUE']._serialized_end=792
-  _globals['_ELLIPSISVALUE']._serialized_start=794
-  _globals['_ELLIPSISVALUE']._serialized_end=809
-  _globals['_COMPLEXVALUE']._serialized_start=811
-  _globals['_COMPLEXVALUE']._serialized_end=858
-  _globals['_SLICEVALUE']._serialized_start=860
-  _globals['_SLICEVALUE']._serialized_end=975
-  _globals['_VALUELIST']._serialized_start=977
-  _globals['_VALUELIST']._serialized_end=1053
-  _globals['_VALUEMAP']._serialized_start=1055
-  _globals['_VALUEMAP']._serialized_end=1107
-  _globals['_VALUEENTRY']._serialized_start=1109
-  _globals['_VALUEENTRY']._serialized_end=1169
-  _globals['_DESCRIPTION']._serialized_start=1171
-  _globals['_DESCRIPTION']._serialized_end=1290
-  _globals['_PROGRAM']._serialized_start=1292
-  _globals['_PROGRAM']._serialized_end=1402
-  _globals['_OPERATION']._serialized_start=1405
-  _globals['_OPERATION']._serialized_end=1583
-  _globals['_OPERATION_KWARGSENTRY']._serialized_start=1518
-  _globals['_OPERATION_KWARGSENTRY']._serialized_end=1583
+  _globals['_VALUE']._serialized_end=799
+  _globals['_NONEVALUE']._serialized_start=801
+  _globals['_NONEVALUE']._serialized_end=812
+  _globals['_ELLIPSISVALUE']._serialized_start=814
+  _globals['_ELLIPSISVALUE']._serialized_end=829
+  _globals['_COMPLEXVALUE']._serialized_start=831
+  _globals['_COMPLEXVALUE']._serialized_end=878
+  _globals['_SLICEVALUE']._serialized_start=880
+  _globals['_SLICEVALUE']._serialized_end=995
+  _globals['_VALUELIST']._serialized_start=997
+  _globals['_VALUELIST']._serialized_end=1073
+  _globals['_VALUEMAP']._serialized_start=1075
+  _globals['_VALUEMAP']._serialized_end=1127
+  _globals['_VALUEENTRY']._serialized_start=1129
+  _globals['_VALUEENTRY']._serialized_end=1189
+  _globals['_DESCRIPTION']._serialized_start=1191
+  _globals['_DESCRIPTION']._serialized_end=1310
+  _globals['_PROGRAM']._serialized_start=1312
+  _globals['_PROGRAM']._serialized_end=1422
+  _globals['_OPERATION']._serialized_start=1425
+  _globals['_OPERATION']._serialized_end=1603
+  _globals['_OPERATION_KWARGSENTRY']._serialized_start=1538
+  _globals['_OPERATION_KWARGSENTRY']._serialized_end=1603
 # @@protoc_insertion_point(module_scope)

@@ -63,7 +63,7 @@ class Tensor(_message.Message):
     def __init__(self, dtype: _Optional[_Union[DataType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., data: _Optional[bytes] = ..., requires_grad: _Optional[bool] = ...) -> None: ...
 
 class Value(_message.Message):
-    __slots__ = ("none", "bool_value", "int_value", "float_value", "complex_value", "string_value", "dtype", "device", "tensor", "handle", "input", "result", "member", "list", "tuple", "dict", "slice", "ellipsis", "description")
+    __slots__ = ("none", "bool_value", "int_value", "float_value", "complex_value", "string_value", "dtype", "device", "tensor", "handle", "input", "result", "member", "list", "tuple", "dict", "slice", "ellipsis", "constant", "description")
     NONE_FIELD_NUMBER: _ClassVar[int]
     BOOL_VALUE_FIELD_NUMBER: _ClassVar[int]
     INT_VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -82,6 +82,7 @@ class Value(_message.Message):
     DICT_FIELD_NUMBER: _ClassVar[int]
     SLICE_FIELD_NUMBER: _ClassVar[int]
     ELLIPSIS_FIELD_NUMBER: _ClassVar[int]
+    CONSTANT_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     none: NoneValue
     bool_value: bool
@@ -101,8 +102,9 @@ class Value(_message.Message):
     dict: ValueMap
     slice: SliceValue
     ellipsis: EllipsisValue
+    constant: str
     description: Description
-    def __init__(self, none: _Optional[_Union[NoneValue, _Mapping]] = ..., bool_value: _Optional[bool] = ..., int_value: _Optional[int] = ..., float_value: _Optional[float] = ..., complex_value: _Optional[_Union[ComplexValue, _Mapping]] = ..., string_value: _Optional[str] = ..., dtype: _Optional[_Union[DataType, str]] = ..., device: _Optional[str] = ..., tensor: _Optional[_Union[Tensor, _Mapping]] = ..., handle: _Optional[int] = ..., input: _Optional[int] = ..., result: _Optional[int] = ..., member: _Optional[str] = ..., list: _Optional[_Union[ValueList, _Mapping]] = ..., tuple: _Optional[_Union[ValueList, _Mapping]] = ..., dict: _Optional[_Union[ValueMap, _Mapping]] = ..., slice: _Optional[_Union[SliceValue, _Mapping]] = ..., ellipsis: _Optional[_Union[EllipsisValue, _Mapping]] = ..., description: _Optional[_Union[Description, _Mapping]] = ...) -> None: ...
+    def __init__(self, none: _Optional[_Union[NoneValue, _Mapping]] = ..., bool_value: _Optional[bool] = ..., int_value: _Optional[int] = ..., float_value: _Optional[float] = ..., complex_value: _Optional[_Union[ComplexValue, _Mapping]] = ..., string_value: _Optional[str] = ..., dtype: _Optional[_Union[DataType, str]] = ..., device: _Optional[str] = ..., tensor: _Optional[_Union[Tensor, _Mapping]] = ..., handle: _Optional[int] = ..., input: _Optional[int] = ..., result: _Optional[int] = ..., member: _Optional[str] = ..., list: _Optional[_Union[ValueList, _Mapping]] = ..., tuple: _Optional[_Union[ValueList, _Mapping]] = ..., dict: _Optional[_Union[ValueMap, _Mapping]] = ..., slice: _Optional[_Union[SliceValue, _Mapping]] = ..., ellipsis: _Optional[_Union[EllipsisValue, _Mapping]] = ..., constant: _Optional[str] = ..., description: _Optional[_Union[Description, _Mapping]] = ...) -> None: ...
 
 class NoneValue(_message.Message):
     __slots__ = ()
