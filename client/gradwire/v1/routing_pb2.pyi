@@ -13,3 +13,13 @@ class RoutingKey(_message.Message):
     request_id: str
     seq: int
     def __init__(self, name: _Optional[str] = ..., request_id: _Optional[str] = ..., seq: _Optional[int] = ...) -> None: ...
+
+class ExecuteKey(_message.Message):
+    __slots__ = ("name", "seq", "acknowledged_seq")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    ACKNOWLEDGED_SEQ_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    seq: int
+    acknowledged_seq: int
+    def __init__(self, name: _Optional[str] = ..., seq: _Optional[int] = ..., acknowledged_seq: _Optional[int] = ...) -> None: ...
