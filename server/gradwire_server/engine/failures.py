@@ -1,0 +1,60 @@
+"""What torch's exceptions are to the caller."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from gradwire_server.errors import GradwireError, Reason
+
+_FREED_GRAPH = "backward through the graph a second time"
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
+
+
+def operation_failure(error: Exception, name: str) -> GradwireError:
+    """Returns the catalog error for an exception that an operation raised.
+
+    The message is torch's own; `metadata` says which operation and which class of exception, so
+    that an SDK can raise the same.
+
+    Args:
+        error: The exception.
+        name: The operation's name in the catalog.
+    """
+    if isinstance(error, GradwireError):
+        error.metadata.setdefault("operation", name)
+        return error
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    message = text or f"{name} failed with {type(error).__name__}"
+    metadata = {"operation": name, "exception": exception_name(error)}
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(part in text for part in _NO_MEMORY)
+    ):
+        return GradwireError(
+            Reason.OUT_OF_MEMORY,
+            f"{name} needs more memory than the worker may use: {message}",
+            metadata=metadata,
+        )
+    if isinstance(error, RuntimeError) and _FREED_GRAPH in text:
+        return GradwireError(Reason.GRAPH_FREED, message, metadata=metadata)
+    return GradwireError(Reason.OPERATION_FAILED, message, metadata=metadata)
+
+
+def exception_name(error: Exception) -> str:
+    """Returns the name of the first public built-in class that the exception is an instance of."""
+    for kind in type(error).__mro__:
+        if kind.__module__ == "builtins":
+            return kind.__name__
+    return "Exception"
+
+
+@contextmanager
+def operation(name: str) -> Iterator[None]:
+    """Turns what the block raises into the catalog error of the operation `name`."""
+    try:
+        yield
+    except Exception as error:
+        failure = operation_failure(error, name)
+        if failure is error:
+            raise
+        raise failure from error

@@ -1,0 +1,165 @@
+"""gradwire's own operations on sessions, modules and optimizers, beside those of torch.
+
+Each public method of :class:`Intrinsics` is the operation `gradwire.<its name>`.
+"""
+
+import copy
+import operator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+
+from gradwire.v1 import catalog, values_pb2
+from gradwire_server.engine.closures import SteppedOptimizer
+from gradwire_server.engine.values import class_name, describe_tensor, encode_value
+
+SETTABLE = frozenset(name.rsplit(".", 1)[-1] for name in catalog.SETTABLE_PROPERTIES)
+
+
+class Intrinsics:
+    """The intrinsic operations of one session."""
+
+    def __init__(self) -> None:
+        self._contexts: list[AbstractContextManager[Any]] = []
+        self._steps: dict[int, SteppedOptimizer] = {}
+
+    def table(self) -> dict[str, Callable[..., Any]]:
+        """Returns the operations by name."""
+        names = [name for name in vars(type(self)) if not name.startswith("_")]
+        return {f"gradwire.{n}": getattr(self, n) for n in names if n not in _NOT_OPERATIONS}
+
+    def close_contexts(self) -> None:
+        """Leaves all contexts that were entered and not left, innermost first."""
+        while self._contexts:
+            self._contexts.pop().__exit__(None, None, None)
+
+    def close(self) -> None:
+        """Gives up all steps that wait for their closure."""
+        self._steps.clear()
+
+    def call(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Calls a module."""
+        if not isinstance(function, torch.nn.Module | torch.amp.GradScaler):
+            raise TypeError(f"a {class_name(function)} can't be called; only modules can")
+        return function(*args, **kwargs)
+
+    def getitem(self, sequence: Any, index: Any) -> Any:
+        """Returns an element of a tuple, list or dict that an operation returned."""
+        return operator.getitem(sequence, index)
+
+    def getattr(self, value: Any, path: str) -> Any:
+        """Returns a public attribute by dotted path: a tensor, a module or plain data."""
+        for name in path.split("."):
+            _require_public(name)
+            value = getattr(value, name)
+        if not isinstance(value, torch.nn.Module) and callable(value):
+            raise AttributeError(f"{path} is a method; only tensors, modules and data are returned")
+        return value
+
+    def setattr(self, value: Any, name: str, attribute: Any) -> None:
+        """Sets a public attribute of a module, an optimizer or a scheduler."""
+        _require_public(name)
+        if isinstance(value, torch.Tensor):
+            if name not in SETTABLE:
+                raise AttributeError(f"{name} of a tensor can't be set; {sorted(SETTABLE)} can")
+        elif not hasattr(value, name):
+            raise AttributeError(f"{class_name(value)} has no attribute {name!r} to set")
+        elif callable(getattr(value, name)) and not isinstance(attribute, torch.nn.Module):
+            raise AttributeError(f"{name} is a method and can't be replaced")
+        setattr(value, name, attribute)
+
+    def parameter(self, data: torch.Tensor, requires_grad: bool = True) -> torch.nn.Parameter:
+        """Makes a parameter of a tensor's data."""
+        return torch.nn.Parameter(data, requires_grad)
+
+    def deepcopy(self, value: Any) -> Any:
+        """Copies a module, an optimizer or a leaf tensor."""
+        return copy.deepcopy(value)
+
+    def repr(self, value: Any) -> str:
+        """Returns Python's printout of a value."""
+        return repr(value)
+
+    def describe(self, value: Any) -> values_pb2.Value:
+        """Returns what a value is: structure, shapes, dtypes, and of a module its members."""
+        if isinstance(value, torch.nn.Module):
+            return encode_value(_describe_module(value), describe_tensor)
+        return encode_value(value, describe_tensor)
+
+    def enter(self, context: AbstractContextManager[Any]) -> None:
+        """Enters a context such as `torch.no_grad()`; it is left at the program's end at latest."""
+        if not isinstance(context, AbstractContextManager):
+            raise TypeError(f"a {class_name(context)} is not a context manager")
+        context.__enter__()
+        self._contexts.append(context)
+
+    def exit(self) -> None:
+        """Leaves the context that was entered last."""
+        if not self._contexts:
+            raise RuntimeError("no context was entered in this program")
+        self._contexts.pop().__exit__(None, None, None)
+
+    def get_option(self, optimizer: torch.optim.Optimizer, group: int, name: str) -> Any:
+        """Returns an option such as `lr` of a parameter group."""
+        return optimizer.param_groups[group][name]
+
+    def set_option(
+        self, optimizer: torch.optim.Optimizer, group: int, name: str, value: Any
+    ) -> None:
+        """Sets an option such as `lr` of a parameter group."""
+        optimizer.param_groups[group][name] = value
+
+    def begin_step(self, optimizer: torch.optim.Optimizer) -> bool:
+        """Begins a step that evaluates a closure.
+
+        Returns:
+            Whether the closure is to be evaluated; if so, `resume_step` goes on with its loss.
+        """
+        step = SteppedOptimizer(optimizer)
+        self._steps[id(optimizer)] = step
+        return step.advance(None)
+
+    def resume_step(self, optimizer: torch.optim.Optimizer, loss: Any) -> bool:
+        """Goes on with a step after the closure returned `loss`; returns as `begin_step`."""
+        return self._steps[id(optimizer)].advance(loss)
+
+    def finish_step(self, optimizer: torch.optim.Optimizer) -> Any:
+        """Returns what the optimizer's `step` returned."""
+        return self._steps.pop(id(optimizer)).result
+
+
+_NOT_OPERATIONS = frozenset({"table", "close", "close_contexts"})
+
+
+def _require_public(name: str) -> None:
+    if name.startswith("_") or not name:
+        raise AttributeError(f"{name!r} is not a public attribute")
+
+
+def _describe_module(module: torch.nn.Module) -> dict[str, Any]:
+    """Returns a module's members by dotted path, in torch's order."""
+    return {
+        path: {
+            "type": class_name(child),
+            "training": child.training,
+            "extra_repr": child.extra_repr(),
+            "parameters": dict(child._parameters),
+            "buffers": dict(child._buffers),
+            "non_persistent": sorted(child._non_persistent_buffers_set),
+            "modules": {name: class_name(m) for name, m in child._modules.items() if m is not None},
+            "attributes": {
+                name: value
+                for name, value in vars(child).items()
+                if not name.startswith("_") and _is_plain(value)
+            },
+        }
+        for path, child in module.named_modules(remove_duplicate=False)
+    }
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, tuple | list):
+        return all(_is_plain(element) for element in value)
+    return value is None or isinstance(value, bool | int | float | str | torch.dtype)

@@ -1,0 +1,308 @@
+"""Programs, decoded once into ready-made calls.
+
+A program runs on a flat list of registers: its inputs, then one register for each constant, each
+operation's result and each container that an argument builds. An instruction is a callable and
+the registers its arguments are in, so a repeated run does no decoding, no lookup and no branching.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+import torch
+
+from gradwire.v1 import values_pb2
+from gradwire_server.engine.failures import operation_failure
+from gradwire_server.engine.registry import Registry
+from gradwire_server.engine.values import decode_value
+from gradwire_server.errors import GradwireError, Reason, invalid
+
+MAX_VARIANTS = 64
+"""For how many different sets of wanted results a program keeps its instructions ready."""
+
+Arguments = Callable[[list[Any]], tuple[Any, ...]]
+Code = list[tuple[int, Callable[..., Any], Arguments, tuple[int, ...]]]
+
+
+class _Register(NamedTuple):
+    """An argument that is known only when the program runs."""
+
+    index: int
+
+
+class _Instruction(NamedTuple):
+    target: int
+    call: Callable[..., Any]
+    arguments: Arguments
+    reads: tuple[int, ...]
+    operation: int
+
+
+class OperationError(Exception):
+    """An operation of a program failed.
+
+    Attributes:
+        operation: Its index in the program.
+        error: Why, for the caller.
+        results: The wanted results of the operations before it, by operation index.
+    """
+
+    def __init__(self, operation: int, error: GradwireError, results: dict[int, Any]) -> None:
+        super().__init__(str(error))
+        self.operation = operation
+        self.error = error
+        self.results = results
+
+
+class Scope(NamedTuple):
+    """What the references in a program stand for.
+
+    Attributes:
+        registry: Looks operations up.
+        handle: Returns the session value of a handle; the second argument is the field's path.
+        device: Where tensors by value go.
+        member: Returns a submodule, parameter or buffer of the module whose forward this is;
+            None outside of modules.
+    """
+
+    registry: Registry
+    handle: Callable[[int, str], Any]
+    device: torch.device
+    member: Callable[[str], Any] | None = None
+
+
+class Program:
+    """A decoded program.
+
+    Args:
+        message: The wire form.
+        scope: What its references stand for. Handles are bound now, members at each run.
+        path: The request field it came in, for errors.
+        max_operations: The most operations it may have.
+
+    Raises:
+        GradwireError: It is malformed, too long, or names an unknown operation.
+    """
+
+    def __init__(
+        self, message: values_pb2.Program, scope: Scope, *, path: str, max_operations: int
+    ) -> None:
+        for what, count in (
+            ("operations", len(message.operations)),
+            ("inputs", message.num_inputs),
+        ):
+            if count > max_operations:
+                raise GradwireError(
+                    Reason.LIMIT_EXCEEDED,
+                    f"{path} has {count} {what}; max_program_operations allows "
+                    f"{max_operations}. Split it.",
+                    metadata={
+                        "limit": "max_program_operations",
+                        "limit_value": str(max_operations),
+                    },
+                )
+        self.num_inputs = message.num_inputs
+        self._scope = scope
+        self._names = [operation.name for operation in message.operations]
+        self._template: list[Any] = [None] * message.num_inputs
+        self._instructions: list[_Instruction] = []
+        self._results: list[int] = []
+        for index, operation in enumerate(message.operations):
+            self._add(operation, f"{path}.operations[{index}]")
+        self._outputs = [
+            self._place(self._operand(value, f"{path}.outputs[{index}]"))
+            for index, value in enumerate(message.outputs)
+        ]
+        self._variants: dict[tuple[int, ...], Code] = {}
+
+    def run(self, inputs: Sequence[Any], wanted: tuple[int, ...]) -> list[Any]:
+        """Runs the operations in order and returns the results of those whose index is wanted.
+
+        Raises:
+            OperationError: An operation failed; the ones before it took effect.
+            GradwireError: Another number of inputs than the program takes, or no such result.
+        """
+        registers = self._run(inputs, wanted)
+        results = self._results
+        return [registers[results[index]] for index in wanted]
+
+    def call(self, *inputs: Any) -> Any:
+        """Runs the program as a function: returns its output, or the tuple of its outputs.
+
+        Raises:
+            GradwireError: Another number of inputs than the program takes, or an operation failed.
+        """
+        try:
+            registers = self._run(inputs, ())
+        except OperationError as failure:
+            failure.error.metadata.setdefault("operation_index", str(failure.operation))
+            raise failure.error from failure.__cause__
+        outputs = [registers[index] for index in self._outputs]
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    def _run(self, inputs: Sequence[Any], wanted: tuple[int, ...]) -> list[Any]:
+        if len(inputs) != self.num_inputs:
+            raise GradwireError(
+                Reason.INVALID_REQUEST,
+                f"the program takes {self.num_inputs} inputs and got {len(inputs)}",
+            )
+        code = self._variants.get(wanted)
+        if code is None:
+            code = self._variant(wanted)
+        registers = self._template.copy()
+        registers[: self.num_inputs] = inputs
+        target = -1
+        try:
+            for target, call, arguments, dead in code:  # noqa: B007
+                registers[target] = call(*arguments(registers))
+                for index in dead:
+                    registers[index] = None
+        except Exception as error:  # noqa: BLE001  # whatever torch raises is the caller's to see
+            raise self._failure(error, target, registers, wanted) from error
+        return registers
+
+    def _variant(self, wanted: tuple[int, ...]) -> Code:
+        """Returns the instructions, each with the registers that nobody reads after it."""
+        if wanted and max(wanted) >= len(self._results):
+            raise invalid(
+                "run_program",
+                f"asks for the result of operation {max(wanted)}, but there are only "
+                f"{len(self._results)}, counted from 0",
+            )
+        alive = {self._results[index] for index in wanted} | set(self._outputs)
+        code: Code = []
+        for instruction in reversed(self._instructions):
+            dead = tuple({instruction.target, *instruction.reads} - alive)
+            alive.update(dead)
+            code.append((instruction.target, instruction.call, instruction.arguments, dead))
+        code.reverse()
+        if len(self._variants) >= MAX_VARIANTS:
+            self._variants.clear()
+        self._variants[wanted] = code
+        return code
+
+    def _failure(
+        self, error: Exception, target: int, registers: list[Any], wanted: tuple[int, ...]
+    ) -> OperationError:
+        failed = next(i.operation for i in self._instructions if i.target == target)
+        name = self._names[failed] if failed < len(self._names) else "outputs"
+        results = {i: registers[self._results[i]] for i in wanted if i < failed}
+        return OperationError(failed, operation_failure(error, name), results)
+
+    def _add(self, operation: values_pb2.Operation, path: str) -> None:
+        call = self._scope.registry.resolve(operation.name, f"{path}.name")
+        operands = [
+            self._operand(value, f"{path}.args[{index}]")
+            for index, value in enumerate(operation.args)
+        ]
+        constants: dict[str, Any] = {}
+        names: list[str] = []
+        for name, value in operation.kwargs.items():
+            operand = self._operand(value, f"{path}.kwargs[{name!r}]")
+            if isinstance(operand, _Register):
+                names.append(name)
+                operands.append(operand)
+            else:
+                constants[name] = operand
+        if constants:
+            call = partial(call, **constants)
+        if names:
+            call = _with_keywords(call, tuple(names))
+        self._results.append(self._emit(call, operands).index)
+
+    def _operand(self, value: values_pb2.Value, path: str) -> Any:
+        """Returns the constant that a wire value is, or the register it will be in."""
+        return self._build(decode_value(value, path, self._reference, self._scope.device))
+
+    def _reference(self, value: values_pb2.Value, path: str) -> Any:
+        match value.WhichOneof("kind"):
+            case "input":
+                if value.input >= self.num_inputs:
+                    raise invalid(path, f"input {value.input} of {self.num_inputs} inputs")
+                return _Register(value.input)
+            case "result":
+                if value.result >= len(self._results):
+                    raise invalid(
+                        path,
+                        f"result {value.result} is not of an earlier operation; there are "
+                        f"{len(self._results)} before this one",
+                    )
+                return _Register(self._results[value.result])
+            case "member":
+                if self._scope.member is None:
+                    raise invalid(path, "member is allowed only in the forward of a module")
+                return self._emit(partial(self._scope.member, value.member), [])
+            case _:
+                return self._scope.handle(value.handle, path)
+
+    def _build(self, value: Any) -> Any:
+        """Emits what makes a container anew at each run; returns anything else as it is."""
+        if isinstance(value, _Register):
+            return value
+        if isinstance(value, list):
+            return self._emit(_make_list, [self._build(element) for element in value])
+        if isinstance(value, dict):
+            elements = [self._build(element) for element in value.values()]
+            return self._emit(partial(_make_dict, tuple(value)), elements)
+        if isinstance(value, slice):
+            bounds = [self._build(bound) for bound in (value.start, value.stop, value.step)]
+            if not any(isinstance(bound, _Register) for bound in bounds):
+                return value
+            return self._emit(slice, bounds)
+        if type(value) is tuple:
+            elements = [self._build(element) for element in value]
+            if not any(isinstance(element, _Register) for element in elements):
+                return value
+            return self._emit(_make_tuple, elements)
+        return value
+
+    def _emit(self, call: Callable[..., Any], operands: list[Any]) -> _Register:
+        reads = tuple(self._place(operand) for operand in operands)
+        target = self._new_register(None)
+        used = tuple(
+            operand.index for operand in operands if isinstance(operand, _Register)
+        )
+        self._instructions.append(
+            _Instruction(target, call, _getter(reads), used, len(self._results))
+        )
+        return _Register(target)
+
+    def _place(self, operand: Any) -> int:
+        return operand.index if isinstance(operand, _Register) else self._new_register(operand)
+
+    def _new_register(self, content: Any) -> int:
+        self._template.append(content)
+        return len(self._template) - 1
+
+
+def _getter(indices: tuple[int, ...]) -> Arguments:
+    """Returns what picks the arguments of a call out of the registers."""
+    if not indices:
+        return lambda _: ()
+    if len(indices) == 1:
+        (index,) = indices
+        return lambda registers: (registers[index],)
+    return itemgetter(*indices)
+
+
+def _with_keywords(call: Callable[..., Any], names: tuple[str, ...]) -> Callable[..., Any]:
+    """Returns `call` with its last positional arguments passed under `names`."""
+    count = len(names)
+
+    def with_keywords(*args: Any) -> Any:
+        return call(*args[:-count], **dict(zip(names, args[-count:], strict=True)))
+
+    return with_keywords
+
+
+def _make_list(*elements: Any) -> list[Any]:
+    return list(elements)
+
+
+def _make_tuple(*elements: Any) -> tuple[Any, ...]:
+    return elements
+
+
+def _make_dict(keys: tuple[str, ...], *elements: Any) -> dict[str, Any]:
+    return dict(zip(keys, elements, strict=True))

@@ -1,0 +1,134 @@
+"""Looks operations up by name: the only way from a name on the wire to a callable."""
+
+import difflib
+from collections.abc import Callable
+from functools import cache, partial
+from operator import attrgetter
+from typing import Any
+
+import torch
+
+from gradwire.v1 import catalog, server_pb2
+from gradwire.v1.object_methods import OBJECT_METHODS
+from gradwire_server.engine.memory import Allocating, Budget
+from gradwire_server.errors import GradwireError, Reason, invalid
+
+KINDS: tuple[tuple[dict[str, str], "server_pb2.CatalogKind"], ...] = (
+    (catalog.FUNCTIONS, server_pb2.CATALOG_KIND_OPERATION),
+    (catalog.METHODS, server_pb2.CATALOG_KIND_OPERATION),
+    (catalog.PROPERTIES, server_pb2.CATALOG_KIND_OPERATION),
+    (OBJECT_METHODS, server_pb2.CATALOG_KIND_OPERATION),
+    (catalog.CONTEXTS, server_pb2.CATALOG_KIND_OPERATION),
+    (catalog.CLASSES, server_pb2.CATALOG_KIND_OPERATION),
+    (catalog.MODULES, server_pb2.CATALOG_KIND_MODULE),
+    (catalog.LOSSES, server_pb2.CATALOG_KIND_LOSS),
+    (catalog.OPTIMIZERS, server_pb2.CATALOG_KIND_OPTIMIZER),
+    (catalog.SCHEDULERS, server_pb2.CATALOG_KIND_SCHEDULER),
+    (catalog.INITIALIZERS, server_pb2.CATALOG_KIND_INITIALIZER),
+)
+"""Each table of the catalog and the kind of its names."""
+
+KIND_OF_NAME: dict[str, "server_pb2.CatalogKind"] = {
+    name: kind for table, kind in KINDS for name in table
+}
+_FACTORIES = frozenset(catalog.FACTORIES)
+
+
+def torch_object(name: str) -> Any:
+    """Returns the torch object of a name that is in the catalog."""
+    if name not in KIND_OF_NAME:
+        raise KeyError(name)
+    value = attrgetter(name.removeprefix("torch."))(torch)
+    return value.__get__ if name in catalog.PROPERTIES else value
+
+
+@cache
+def _shared(name: str) -> Callable[..., Any]:
+    function: Callable[..., Any] = torch_object(name)
+    owner, _, last = name.rpartition(".")
+    if name in OBJECT_METHODS:
+        return partial(_method, attrgetter(owner.removeprefix("torch."))(torch), last)
+    if last.endswith("__"):
+        return partial(_operator, last, function)
+    return function
+
+
+def _method(owner: type, name: str, /, value: Any, *args: Any, **kwargs: Any) -> Any:
+    """Calls the method of the value's own class; the value must be an instance of `owner`."""
+    if not isinstance(value, owner):
+        raise TypeError(f"{name} needs a {owner.__name__}, not a {type(value).__name__}")
+    return getattr(value, name)(*args, **kwargs)
+
+
+def _operator(name: str, method: Callable[..., Any], *args: Any) -> Any:
+    """Calls an operator method; raises TypeError where Python would try the other operand's."""
+    result = method(*args)
+    if result is NotImplemented:
+        kinds = " and ".join(repr(type(arg).__name__) for arg in args)
+        raise TypeError(f"unsupported operand type(s) for {name}: {kinds}")
+    return result
+
+
+class Registry:
+    """The operations of one session.
+
+    Args:
+        intrinsics: The session's own operations, by name.
+        budget: What allocations are held against.
+        device: Where new tensors and modules are made.
+    """
+
+    def __init__(
+        self, intrinsics: dict[str, Callable[..., Any]], *, budget: Budget, device: torch.device
+    ) -> None:
+        self._intrinsics = intrinsics
+        self._budget = budget
+        self._device = device
+        self._resolved: dict[str, Callable[..., Any]] = {}
+
+    def resolve(self, name: str, path: str) -> Callable[..., Any]:
+        """Returns what to call for an operation.
+
+        Args:
+            name: The operation's name.
+            path: The request field it came in, for errors.
+
+        Raises:
+            GradwireError: UNKNOWN_NAME, naming the closest names that exist.
+        """
+        found = self._resolved.get(name)
+        if found is None:
+            found = self._resolved[name] = self._bind(name, path)
+        return found
+
+    def constructor(self, name: str, path: str, table: dict[str, str]) -> Callable[..., Any]:
+        """As `resolve`, for a name that must be in one table of the catalog, such as MODULES."""
+        if name not in table:
+            raise unknown_name(name, path, table)
+        return self.resolve(name, path)
+
+    def _bind(self, name: str, path: str) -> Callable[..., Any]:
+        if name in self._intrinsics:
+            return self._intrinsics[name]
+        if name not in KIND_OF_NAME:
+            raise unknown_name(name, path, [*KIND_OF_NAME, *self._intrinsics])
+        function = _shared(name)
+        allocating = partial(Allocating, name, function, budget=self._budget, device=self._device)
+        if name in catalog.MODULES or name in catalog.LOSSES:
+            return allocating(power=3)
+        if name in _FACTORIES:
+            return allocating(power=1)
+        return function
+
+
+def unknown_name(name: str, path: str, known: "dict[str, str] | list[str]") -> GradwireError:
+    """Returns the error for a name that is not in the catalog, with the closest ones that are."""
+    last = name.rsplit(".", 1)[-1]
+    by_last = [candidate for candidate in known if candidate.rsplit(".", 1)[-1] == last]
+    close = by_last[:3] or difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"; did you mean {' or '.join(close)}?" if close else ""
+    return invalid(
+        path,
+        f"{name!r} is not in the catalog{hint} (ServerService.GetCatalog lists all names)",
+        reason=Reason.UNKNOWN_NAME,
+    )

@@ -1,0 +1,229 @@
+"""A session: what one client's commands leave behind, and the commands themselves."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from gradwire.v1 import sessions_pb2, values_pb2
+from gradwire.v1.handles import FIRST_SERVER_HANDLE
+from gradwire_server.engine.intrinsics import Intrinsics
+from gradwire_server.engine.memory import Budget
+from gradwire_server.engine.programs import OperationError, Program, Scope
+from gradwire_server.engine.registry import Registry
+from gradwire_server.engine.values import decode_tensor, decode_value, encode_value
+from gradwire_server.errors import GradwireError, Reason, invalid
+from gradwire_server.limits import Limits
+
+if TYPE_CHECKING:
+    from gradwire_server.engine.models import Model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RandomState:
+    """The state of torch's generators."""
+
+    cpu: torch.Tensor
+    device: torch.Tensor | None
+
+    @classmethod
+    def capture(cls, device: torch.device) -> "RandomState":
+        """Returns the present state of the generators."""
+        on_device = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+        return cls(cpu=torch.get_rng_state(), device=on_device)
+
+    def restore(self, device: torch.device) -> None:
+        """Puts the generators into this state."""
+        torch.set_rng_state(self.cpu)
+        if self.device is not None:
+            torch.cuda.set_rng_state(self.device, device)
+
+
+class Session:
+    """Values by handle, models by id, random numbers, and the commands on them.
+
+    Args:
+        name: `sessions/{session}`.
+        device: Where its tensors and modules live.
+        limits: The limits in force.
+    """
+
+    def __init__(self, name: str, *, device: torch.device, limits: Limits) -> None:
+        self.name = name
+        self.device = device
+        self.limits = limits
+        self.values: dict[int, Any] = {}
+        self.models: dict[str, Model] = {}
+        self.failed_seq = 0
+        self._next_handle = FIRST_SERVER_HANDLE
+        self._intrinsics = Intrinsics()
+        self.budget = Budget(limits.max_session_bytes, self._held)
+        self.registry = Registry(self._intrinsics.table(), budget=self.budget, device=device)
+        self.scope = Scope(self.registry, self.value, device)
+        torch.seed()
+        self._random_state = RandomState.capture(device)
+        self._commands: dict[str, Callable[[Any], Sequence[values_pb2.Value]]] = {
+            "put_tensor": self._put_tensor,
+            "put_program": self._put_program,
+            "run_program": self._run_program,
+            "release_handles": self._release_handles,
+        }
+
+    def activate(self) -> None:
+        """Makes the process' random state the session's."""
+        self._random_state.restore(self.device)
+
+    def deactivate(self) -> None:
+        """Keeps the process' random state as the session's."""
+        self._random_state = RandomState.capture(self.device)
+
+    def value(self, handle: int, path: str) -> Any:
+        """Returns the value of a handle.
+
+        Args:
+            handle: The handle.
+            path: The request field it came in, for errors.
+
+        Raises:
+            GradwireError: HANDLE_NOT_FOUND.
+        """
+        try:
+            return self.values[handle]
+        except KeyError:
+            raise GradwireError(
+                Reason.HANDLE_NOT_FOUND,
+                f"{path}: the session holds no value with handle {handle}; it was released, or "
+                "the command that was to make it failed",
+                metadata={"handle": str(handle)},
+            ) from None
+
+    def keep(self, value: Any, what: str) -> int:
+        """Holds a value under a new handle and returns the handle."""
+        self.budget.add(value, what)
+        handle = self._next_handle
+        self._next_handle += 1
+        self.values[handle] = value
+        return handle
+
+    def decode(self, value: values_pb2.Value, path: str) -> Any:
+        """Returns the Python value of a wire value outside of programs; handles are looked up."""
+        return decode_value(value, path, self._reference, self.device)
+
+    def program(self, message: values_pb2.Program, path: str, scope: Scope | None = None) -> Program:
+        """Decodes a program."""
+        return Program(
+            message,
+            scope or self.scope,
+            path=path,
+            max_operations=self.limits.max_program_operations,
+        )
+
+    def run(self, command: sessions_pb2.Command, path: str) -> Sequence[values_pb2.Value]:
+        """Runs one command and returns the values it fetches.
+
+        Args:
+            command: The command.
+            path: The request field it came in, for errors.
+
+        Raises:
+            GradwireError: It failed; what it did before that stays done.
+        """
+        kind = command.WhichOneof("kind")
+        if kind is None:
+            raise invalid(path, "has no kind set; every command needs one")
+        return self._commands[kind](getattr(command, kind))
+
+    def close(self) -> None:
+        """Lets go of everything it holds."""
+        self.values.clear()
+        self.models.clear()
+        self._intrinsics.close()
+
+    def _put_tensor(self, command: sessions_pb2.PutTensor) -> Sequence[values_pb2.Value]:
+        _require_client_handle(command.handle, "put_tensor.handle")
+        tensor = command.tensor
+        self.budget.reserve(len(tensor.data), "put_tensor")
+        value = decode_tensor(tensor, self.device, "put_tensor.tensor")
+        self.budget.add(value, "put_tensor")
+        self.values[command.handle] = value
+        return ()
+
+    def _put_program(self, command: sessions_pb2.PutProgram) -> Sequence[values_pb2.Value]:
+        _require_client_handle(command.handle, "put_program.handle")
+        self.values[command.handle] = self.program(command.program, "put_program.program")
+        return ()
+
+    def _run_program(self, command: sessions_pb2.RunProgram) -> Sequence[values_pb2.Value]:
+        program = self.value(command.program, "run_program.program")
+        if not isinstance(program, Program):
+            raise invalid("run_program.program", f"handle {command.program} is not a program")
+        values = self.values
+        try:
+            inputs = [values[handle] for handle in command.inputs]
+        except KeyError as error:
+            self.value(error.args[0], "run_program.inputs")
+            raise
+        if len(command.keep) != len(command.keep_handles):
+            raise invalid(
+                "run_program.keep_handles",
+                f"has {len(command.keep_handles)} entries, but keep has {len(command.keep)}",
+            )
+        wanted = (*command.keep, *command.fetch)
+        try:
+            results = program.run(inputs, wanted)
+        except OperationError as failure:
+            kept = [(i, h) for i, h in zip(command.keep, command.keep_handles, strict=True)
+                    if i in failure.results]
+            self._keep(
+                [handle for _, handle in kept], [failure.results[index] for index, _ in kept]
+            )
+            failure.error.metadata["operation_index"] = str(failure.operation)
+            raise failure.error from failure.__cause__
+        finally:
+            self._intrinsics.close_contexts()
+            for handle in command.release:
+                values.pop(handle, None)
+        num_kept = len(command.keep)
+        self._keep(command.keep_handles, results[:num_kept])
+        if len(wanted) == num_kept:
+            return ()
+        return [
+            value if isinstance(value, values_pb2.Value) else encode_value(value)
+            for value in results[num_kept:]
+        ]
+
+    def _keep(self, handles: Sequence[int], results: Sequence[Any]) -> None:
+        for handle, result in zip(handles, results, strict=True):
+            if not 0 < handle < FIRST_SERVER_HANDLE:
+                _require_client_handle(handle, "run_program.keep_handles")
+            self.budget.add(result, "run_program")
+            self.values[handle] = result
+
+    def _release_handles(self, command: sessions_pb2.ReleaseHandles) -> Sequence[values_pb2.Value]:
+        self.release(command.handles)
+        return ()
+
+    def release(self, handles: Sequence[int]) -> None:
+        """Forgets values; handles that do not exist are ignored."""
+        for handle in handles:
+            self.values.pop(handle, None)
+
+    def _reference(self, value: values_pb2.Value, path: str) -> Any:
+        kind = value.WhichOneof("kind")
+        if kind != "handle":
+            raise invalid(path, f"{kind} is allowed only in programs")
+        return self.value(value.handle, path)
+
+    def _held(self) -> list[Any]:
+        models = list(self.models.values())
+        return [
+            *self.values.values(),
+            *(model.module for model in models),
+            *(model.optimizer for model in models),
+        ]
+
+
+def _require_client_handle(handle: int, path: str) -> None:
+    if not 0 < handle < FIRST_SERVER_HANDLE:
+        raise invalid(path, f"{handle} is not a handle that clients may choose: 1 to 2^40 - 1")

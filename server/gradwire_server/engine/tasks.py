@@ -1,0 +1,227 @@
+"""Calls as tasks: each does a bit of work a turn and answers its caller when it is done."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, TypeVar
+
+import structlog
+from google.protobuf.message import DecodeError, Message
+
+from gradwire.v1 import errors_pb2, sessions_pb2, values_pb2
+from gradwire_server.engine.session import Session
+from gradwire_server.errors import GradwireError, Reason, internal_error
+
+M = TypeVar("M", bound=Message)
+
+log = structlog.get_logger(__name__)
+
+
+class Answers(Protocol):
+    """Where the answers to calls go."""
+
+    def reply(self, call: int, payload: bytes) -> None:
+        """Ends a call with its response."""
+
+    def event(self, call: int, payload: bytes) -> None:
+        """Sends one response of a streaming call."""
+
+    def end(self, call: int) -> None:
+        """Ends a streaming call."""
+
+    def fail(self, call: int, error: GradwireError) -> None:
+        """Ends a call with an error."""
+
+
+class Task(Protocol):
+    """A call in progress.
+
+    Attributes:
+        call: Its id.
+    """
+
+    call: int
+
+    def advance(self) -> bool:
+        """Does the next bit of work; returns whether there is more to do."""
+        ...
+
+    def fail(self, error: GradwireError) -> None:
+        """Gives the call up and tells its caller why."""
+        ...
+
+
+def parse(kind: type[M], payload: bytes) -> M:
+    """Returns the message.
+
+    Raises:
+        GradwireError: The bytes are no message of that kind.
+    """
+    try:
+        return kind.FromString(payload)
+    except DecodeError as error:
+        raise GradwireError(
+            Reason.INVALID_REQUEST, f"the request is not a valid {kind.__name__}: {error}"
+        ) from error
+
+
+def serialize(response: Message, limit_bytes: int) -> bytes:
+    """Returns the response's bytes.
+
+    Raises:
+        GradwireError: They are more than a message may have; LIMIT_EXCEEDED.
+    """
+    require_fits(response.ByteSize(), limit_bytes)
+    return response.SerializeToString()
+
+
+def require_fits(num_bytes: int, limit_bytes: int) -> None:
+    """Raises LIMIT_EXCEEDED if a response of that size is too large for a message."""
+    if num_bytes > limit_bytes:
+        raise GradwireError(
+            Reason.LIMIT_EXCEEDED,
+            f"the response has {num_bytes} bytes; max_message_bytes allows {limit_bytes}. Ask "
+            "for fewer or smaller values at once.",
+            metadata={"limit": "max_message_bytes", "limit_bytes": str(limit_bytes)},
+        )
+
+
+def as_catalog_error(error: Exception, what: str) -> GradwireError:
+    """Returns the error to tell the caller; logs what nobody expected."""
+    if isinstance(error, GradwireError):
+        return error
+    log.error("call failed unexpectedly", method=what, exc_info=error)
+    return internal_error()
+
+
+class UnaryTask:
+    """A call with one request and one response, done in one turn."""
+
+    def __init__(
+        self,
+        call: int,
+        handler: Callable[[], Message],
+        answers: Answers,
+        *,
+        method: str,
+        limit_bytes: int,
+    ) -> None:
+        self.call = call
+        self._handler = handler
+        self._answers = answers
+        self._method = method
+        self._limit_bytes = limit_bytes
+
+    def advance(self) -> bool:
+        try:
+            payload = serialize(self._handler(), self._limit_bytes)
+        except Exception as error:  # noqa: BLE001  # the boundary: the worker goes on
+            self.fail(as_catalog_error(error, self._method))
+        else:
+            self._answers.reply(self.call, payload)
+        return False
+
+    def fail(self, error: GradwireError) -> None:
+        self._answers.fail(self.call, error)
+
+
+class StreamTask:
+    """A call whose handler yields once a step: the responses to send, often none."""
+
+    def __init__(
+        self,
+        call: int,
+        handler: Callable[[], Iterator[Sequence[Message]]],
+        answers: Answers,
+        *,
+        method: str,
+        limit_bytes: int,
+    ) -> None:
+        self.call = call
+        self._handler = handler
+        self._steps: Iterator[Sequence[Message]] | None = None
+        self._answers = answers
+        self._method = method
+        self._limit_bytes = limit_bytes
+
+    def advance(self) -> bool:
+        try:
+            if self._steps is None:
+                self._steps = self._handler()
+            for response in next(self._steps):
+                self._answers.event(self.call, serialize(response, self._limit_bytes))
+        except StopIteration:
+            self._answers.end(self.call)
+        except Exception as error:  # noqa: BLE001  # the boundary: the worker goes on
+            self.fail(as_catalog_error(error, self._method))
+        else:
+            return True
+        return False
+
+    def fail(self, error: GradwireError) -> None:
+        self._answers.fail(self.call, error)
+
+
+class ExecuteTask:
+    """One message of an Execute stream: one command a turn, failures answered in band."""
+
+    def __init__(self, call: int, session: Session, payload: bytes, answers: Answers) -> None:
+        self.call = call
+        self._session = session
+        self._payload = payload
+        self._answers = answers
+        self._request: sessions_pb2.ExecuteRequest | None = None
+        self._next_command = 0
+        self._values: list[values_pb2.Value] = []
+        self._num_bytes = 0
+
+    def advance(self) -> bool:
+        request = self._request
+        if request is None:
+            try:
+                request = self._request = parse(sessions_pb2.ExecuteRequest, self._payload)
+            except GradwireError as error:
+                self.fail(error)
+                return False
+            self._payload = b""
+            if request.failure_seen_seq < self._session.failed_seq:
+                self._reply(skipped=True)
+                return False
+        commands = request.commands
+        if self._next_command < len(commands):
+            index = self._next_command
+            try:
+                values = self._session.run(commands[index], f"commands[{index}]")
+                if values:
+                    self._add(values)
+            except Exception as error:  # noqa: BLE001  # the boundary: the session goes on
+                known = as_catalog_error(error, "Execute")
+                known.metadata["command_index"] = str(index)
+                self._session.failed_seq = request.seq
+                status = known.to_status()
+                self._reply(
+                    failure=errors_pb2.Failure(
+                        code=status.code, message=status.message, details=status.details
+                    )
+                )
+                return False
+            self._next_command += 1
+        if self._next_command < len(commands):
+            return True
+        self._reply()
+        return False
+
+    def fail(self, error: GradwireError) -> None:
+        self._answers.fail(self.call, error)
+
+    def _add(self, values: Sequence[values_pb2.Value]) -> None:
+        self._num_bytes += sum(value.ByteSize() for value in values)
+        require_fits(self._num_bytes, self._session.limits.max_message_bytes)
+        self._values.extend(values)
+
+    def _reply(
+        self, *, failure: errors_pb2.Failure | None = None, skipped: bool = False
+    ) -> None:
+        assert self._request is not None
+        response = sessions_pb2.ExecuteResponse(
+            seq=self._request.seq, values=self._values, failure=failure, skipped=skipped
+        )
+        self._answers.reply(self.call, response.SerializeToString())

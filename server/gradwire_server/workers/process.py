@@ -1,0 +1,191 @@
+"""The worker process: an engine at one end of a socket."""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+
+import structlog
+import torch
+
+from gradwire.v1 import server_pb2
+from gradwire_server.engine.engine import Engine
+from gradwire_server.errors import GradwireError
+from gradwire_server.limits import Limits
+from gradwire_server.workers.frames import HEADER, Frame, FrameKind, encode_header
+
+log = structlog.get_logger(__name__)
+
+CHUNK_BYTES = 256 * 1024
+SMALL_PAYLOAD_BYTES = 64 * 1024
+"""Up to here header and payload are joined and sent at once."""
+
+
+class Connection:
+    """Frames over a connected stream socket."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        self._socket = connected
+        self._buffer = bytearray()
+
+    def send(self, frame: Frame) -> None:
+        """Sends a frame, waiting until the socket has taken all of it."""
+        header = encode_header(frame)
+        if len(frame.payload) <= SMALL_PAYLOAD_BYTES:
+            self._socket.sendall(header + frame.payload)
+        else:
+            self._socket.sendall(header)
+            self._socket.sendall(frame.payload)
+
+    def receive(self, *, wait: bool) -> Iterator[Frame]:
+        """Yields the frames that have arrived.
+
+        Args:
+            wait: Whether to wait for something to arrive first.
+
+        Raises:
+            EOFError: The other end is gone.
+        """
+        try:
+            chunk = self._socket.recv(CHUNK_BYTES, 0 if wait else socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        if not chunk:
+            raise EOFError
+        self._buffer += chunk
+        while len(self._buffer) >= HEADER.size:
+            length, call, session, kind, method_length = HEADER.unpack_from(self._buffer)
+            start = HEADER.size + method_length
+            end = start + length
+            if len(self._buffer) < end:
+                if end - len(self._buffer) <= CHUNK_BYTES:
+                    return
+                self._fill(end)
+            yield Frame(
+                kind=FrameKind(kind),
+                call=call,
+                session=session,
+                method=self._buffer[HEADER.size : start].decode("ascii"),
+                payload=bytes(memoryview(self._buffer)[start:end]),
+            )
+            del self._buffer[:end]
+
+    def _fill(self, size: int) -> None:
+        """Receives straight into the buffer until it holds `size` bytes."""
+        filled = len(self._buffer)
+        self._buffer.extend(bytes(size - filled))
+        with memoryview(self._buffer) as view:
+            while filled < size:
+                count = self._socket.recv_into(view[filled:])
+                if not count:
+                    raise EOFError
+                filled += count
+
+
+class FrameAnswers:
+    """Sends the engine's answers as frames."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def reply(self, call: int, payload: bytes) -> None:
+        self._connection.send(Frame(kind=FrameKind.REPLY, call=call, payload=payload))
+
+    def event(self, call: int, payload: bytes) -> None:
+        self._connection.send(Frame(kind=FrameKind.EVENT, call=call, payload=payload))
+
+    def end(self, call: int) -> None:
+        self._connection.send(Frame(kind=FrameKind.END, call=call))
+
+    def fail(self, call: int, error: GradwireError) -> None:
+        payload = error.to_status().SerializeToString()
+        self._connection.send(Frame(kind=FrameKind.FAILURE, call=call, payload=payload))
+
+
+def serve(connection: Connection, engine: Engine, answers: FrameAnswers) -> None:
+    """Serves until told to stop; what was received before that is finished.
+
+    Raises:
+        EOFError: The front is gone.
+    """
+    stopping = False
+    while engine.busy or not stopping:
+        for frame in connection.receive(wait=not engine.busy):
+            match frame.kind:
+                case FrameKind.CALL:
+                    engine.call(frame.call, frame.session, frame.method, frame.payload)
+                case FrameKind.OPEN_SESSION:
+                    engine.open_session(frame.session, frame.payload.decode())
+                    answers.reply(frame.call, b"")
+                case FrameKind.CLOSE_SESSION:
+                    engine.close_session(frame.session)
+                    answers.reply(frame.call, b"")
+                case FrameKind.CANCEL:
+                    engine.cancel(frame.call)
+                case FrameKind.STOP:
+                    stopping = True
+                case _:
+                    raise ValueError(f"a worker is never sent {frame.kind.name}")
+        if engine.busy:
+            engine.turn()
+
+
+def ready_frame(device: torch.device) -> Frame:
+    """Returns the frame that tells the front what this worker is."""
+    on_cuda = device.type == "cuda"
+    name = torch.cuda.get_device_name(device) if on_cuda else platform.processor() or "CPU"
+    worker = server_pb2.Worker(
+        device=str(device),
+        device_name=name,
+        num_threads=torch.get_num_threads(),
+        pid=os.getpid(),
+    )
+    return Frame(
+        kind=FrameKind.READY, method=torch.__version__, payload=worker.SerializeToString()
+    )
+
+
+def limit_memory(limit_bytes: int) -> None:
+    """Lets allocations beyond `limit_bytes` fail in this process, not elsewhere on the host."""
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if hard != resource.RLIM_INFINITY:
+        limit_bytes = min(limit_bytes, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, hard))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs a worker process; returns its exit status."""
+    parser = argparse.ArgumentParser(description="A gradwire worker; started by gradwire serve.")
+    parser.add_argument("--fd", type=int, required=True, help="the connected socket")
+    parser.add_argument("--device", required=True, help="cpu or cuda:N")
+    parser.add_argument("--threads", type=int, required=True, help="threads of an operation")
+    parser.add_argument("--limits", type=json.loads, required=True, help="Limits as JSON")
+    parser.add_argument("--log-format", choices=("json", "text"), default="text")
+    parser.add_argument("--log-level", default="info")
+    parser.add_argument("--memory-bytes", type=int, default=0, help="0 for no limit")
+    options = parser.parse_args(arguments)
+    # The front ends its workers; a Ctrl-C in the terminal reaches the whole process group.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    torch.set_num_threads(options.threads)
+    device = torch.device(options.device)
+    if device.type == "cpu" and options.memory_bytes:
+        limit_memory(options.memory_bytes)
+    connection = Connection(socket.socket(fileno=options.fd))
+    answers = FrameAnswers(connection)
+    engine = Engine(device=device, limits=Limits(**options.limits), answers=answers)
+    connection.send(ready_frame(device))
+    try:
+        serve(connection, engine, answers)
+    except (EOFError, ConnectionError):
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
