@@ -1,0 +1,128 @@
+# The entry points of the project. Each target sets up what it needs: a virtual environment in
+# .venv and node modules in node_modules, both pinned. A machine needs Python 3.11 and make.
+#
+#   make demo              train a digit classifier on a server that the demo starts itself
+#   make test              run the tests; pass options on with ARGS="-k name"
+#   make check             format, lint, types, contract, generated files
+#   make proto             regenerate the stubs from protos/
+#   make bench             compare with local torch; pass options on with ARGS
+#
+#   make setup             only the virtual environment
+#   make format            reformat, and fix what ruff can fix
+#   make catalog           regenerate the tables of operations and layers from torch
+#   make test-container    build the container image and test it; fails without a Docker engine
+#   make proto-baseline    take the contract as it is for the one that must not be broken
+#   make constraints       renew the pins in constraints.txt; TORCH_VERSION=x.y.z changes torch
+#   make hooks             run the checks at every git commit
+#   make clean             remove everything that make made
+
+PYTHON ?= $(firstword $(foreach name,python3.11 python3,$(shell command -v $(name) 2>/dev/null)))
+ARGS ?=
+TORCH_VERSION ?= $(patsubst torch==%,%,$(filter torch==%,$(file <constraints.txt)))
+
+VENV := .venv
+BIN := $(VENV)/bin
+VENV_STAMP := $(VENV)/.installed
+NODE_STAMP := node_modules/.installed
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+EXTRAS := server,demo,test,dev
+BUF := node_modules/.bin/buf
+BASELINE := protos/baseline.yaml
+
+# node and npm come with the virtual environment; they trust what the machine trusts.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export NODE_USE_SYSTEM_CA ?= 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+.PHONY: help
+help:
+	@sed -n 's/^#   make /make /p' Makefile
+
+$(VENV_STAMP): pyproject.toml constraints.txt
+	@echo "Installing gradwire and its tools into $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python $(PIP_INSTALL) -c constraints.txt --upgrade pip
+	@$(BIN)/python $(PIP_INSTALL) -c constraints.txt --build-constraint constraints.txt \
+		--editable '.[$(EXTRAS)]'
+	@touch $@
+
+$(NODE_STAMP): package.json package-lock.json $(VENV_STAMP)
+	@echo "Installing node modules ..."
+	@npm ci --silent --no-audit --no-fund
+	@touch $@
+
+.PHONY: setup
+setup: $(VENV_STAMP) $(NODE_STAMP)
+	@:
+
+.PHONY: demo
+demo: $(VENV_STAMP)
+	@$(BIN)/python examples/digits.py $(ARGS)
+
+.PHONY: test
+test: $(VENV_STAMP) $(NODE_STAMP)
+	@$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: test-container
+test-container: $(VENV_STAMP)
+	@GRADWIRE_REQUIRE_DOCKER=1 $(BIN)/python -m pytest tests/container $(ARGS)
+
+.PHONY: bench
+bench: $(VENV_STAMP)
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+.PHONY: check check-format check-lint check-types check-proto check-generated
+check: check-format check-lint check-types check-proto check-generated
+
+check-format: $(VENV_STAMP)
+	@$(BIN)/ruff format --check --quiet || { echo "Run 'make format'."; exit 1; }
+
+check-lint: $(VENV_STAMP)
+	@$(BIN)/ruff check --quiet
+
+check-types: $(VENV_STAMP)
+	@$(BIN)/mypy --no-error-summary
+
+check-proto: $(NODE_STAMP)
+	@$(BUF) lint protos
+	@$(BUF) format --diff --exit-code protos
+	@$(BUF) breaking protos --against $(BASELINE)
+
+check-generated: $(VENV_STAMP)
+	@$(BIN)/python scripts/generate_stubs.py --check
+	@$(BIN)/python scripts/generate_catalog.py --check
+
+.PHONY: format
+format: $(VENV_STAMP) $(NODE_STAMP)
+	@$(BIN)/ruff check --quiet --fix-only
+	@$(BIN)/ruff format --quiet
+	@$(BUF) format --write protos
+
+.PHONY: proto
+proto: $(VENV_STAMP)
+	@$(BIN)/python scripts/generate_stubs.py
+
+.PHONY: catalog
+catalog: $(VENV_STAMP)
+	@$(BIN)/python scripts/generate_catalog.py
+
+.PHONY: proto-baseline
+proto-baseline: $(NODE_STAMP)
+	@$(BUF) build protos --exclude-source-info --output $(BASELINE)
+
+.PHONY: constraints
+constraints:
+	@$(PYTHON) scripts/pin_constraints.py --torch '$(TORCH_VERSION)' --extras '$(EXTRAS)'
+
+.PHONY: hooks
+hooks: $(VENV_STAMP) $(NODE_STAMP)
+	@$(BIN)/pre-commit install
+
+.PHONY: clean
+clean:
+	@rm -rf $(VENV) node_modules build dist outputs .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find client server scripts benchmarks examples tests -name __pycache__ -type d -prune \
+		-exec rm -rf {} +
