@@ -1,8 +1,8 @@
 import datetime
 
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from gradwire.v1 import errors_pb2 as _errors_pb2
 from gradwire.v1 import values_pb2 as _values_pb2
-from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
