@@ -49,7 +49,7 @@ $(VENV_STAMP): pyproject.toml constraints.txt
 		--editable '.[$(EXTRAS)]'
 	@touch $@
 
-$(NODE_STAMP): package.json package-lock.json $(VENV_STAMP)
+$(NODE_STAMP): package.json package-lock.json | $(VENV_STAMP)
 	@echo "Installing node modules ..."
 	@npm ci --silent --no-audit --no-fund
 	@touch $@
