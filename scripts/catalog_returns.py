@@ -62,7 +62,7 @@ def merge_kinds(kinds: Iterable[str | None]) -> str | None:
 
 
 def kinds_of_stub(path: str, class_name: str | None = None) -> dict[str, str | None]:
-    """Reads a stub file of torch; returns the kind of each function in it, or in one class of it."""
+    """Returns the kind of each function in a stub file of torch, or in one class of it."""
     tree = ast.parse((Path(torch.__file__).parent / path).read_text(encoding="utf-8"))
     body = tree.body
     if class_name is not None:

@@ -29,6 +29,18 @@ EXTRA_FUNCTIONS = (
 )
 """Functions taken one by one, from modules that are otherwise left out."""
 
+
+def _by_name(groups: dict[str, str], prefix: str = "") -> dict[str, str]:
+    """Turns reason -> names into name -> reason; no name twice."""
+    reasons: dict[str, str] = {}
+    for reason, names in groups.items():
+        for name in names.split():
+            if prefix + name in reasons:
+                raise ValueError(f"{prefix + name} is listed twice")
+            reasons[prefix + name] = reason
+    return reasons
+
+
 _FILES = "reads or writes files, or memory that the caller names"
 _CODE = "runs, compiles or parses code, or takes a Python callable"
 _GLOBAL = "changes or shows state of the whole process"
@@ -44,6 +56,10 @@ _HELPER = "a helper of torch's own that its namespace happens to show"
 _DISTRIBUTED = "distributed or multi-device"
 _REWRITES = "takes a module and rewrites its class or attributes"
 _UNCHECKED = "its arguments index memory without bounds checks"
+_UNINITIALIZED = "shows memory that other sessions may have left; its size is the caller's choice"
+_ABSENT = "does not work for the layouts it is meant for"
+_NESTED = "nested tensors; their shapes do not travel on the wire"
+_GRAPH = "a node of the autograd graph or its bookkeeping; the tensor's own repr shows it"
 _ENUM = "takes enumerations or objects that do not travel on the wire"
 _OTHER_DEVICE = "device that workers do not have"
 _DUNDER = "part of Python's object protocol, not an operation"
@@ -128,7 +144,7 @@ _REFUSED_FUNCTIONS = {
         torch.nn.functional.has_torch_function_variadic torch.nn.utils.rnn.bind
         torch.nn.utils.rnn.NamedTuple torch.nn.utils.rnn.copy_method_params
         torch.nn.utils.rnn.invert_permutation torch.sparse.as_sparse_gradcheck
-        torch.slice_inverse torch.thread_safe_generator
+        torch.thread_safe_generator
     """,
     _DISTRIBUTED: """
         torch.is_distributed
@@ -140,6 +156,16 @@ _REFUSED_FUNCTIONS = {
         torch.nn.utils.fuse_linear_bn_weights torch.nn.utils.remove_spectral_norm
         torch.nn.utils.remove_weight_norm torch.nn.utils.skip_init torch.nn.utils.spectral_norm
         torch.nn.utils.weight_norm
+    """,
+    _UNCHECKED: """
+        torch.grid_sampler torch.grid_sampler_2d torch.grid_sampler_3d torch.linalg.ldl_solve
+        torch.native_batch_norm torch.nn.functional.grouped_mm torch.segment_reduce
+        torch.slice_inverse
+    """,
+    _UNINITIALIZED: "torch.resize_as_ torch.resize_as_sparse_",
+    _ABSENT: """
+        torch.ccol_indices_copy torch.col_indices_copy torch.crow_indices_copy
+        torch.indices_copy torch.row_indices_copy torch.values_copy
     """,
     _ENUM: """
         torch.masked.as_masked_tensor torch.masked.masked_tensor
@@ -162,7 +188,11 @@ _REFUSED_TENSOR_MEMBERS = {
     """,
     _BACKEND: "is_mkldnn to_mkldnn",
     _REMOVED: "lstsq resize resize_as solve symeig eig __div__ __idiv__ __rdiv__ volatile",
-    _HELPER: "index to_padded_tensor grad_fn name slice_inverse",
+    _UNCHECKED: "slice_inverse sparse_resize_ sparse_resize_and_clear_",
+    _UNINITIALIZED: "resize_ resize_as_ resize_as_sparse_",
+    _NESTED: "to_padded_tensor",
+    _GRAPH: "grad_fn name output_nr",
+    _ENUM: "index",
     _DISTRIBUTED: "is_distributed",
     _OTHER_DEVICE: "ipu is_ipu is_maia is_mps is_mtia is_vulkan is_xla is_xpu mtia xpu",
     _DUNDER: """
@@ -183,17 +213,6 @@ _REFUSED_CLASSES = {
         torch.optim.lr_scheduler.LambdaLR torch.optim.lr_scheduler.MultiplicativeLR
     """,
 }
-
-
-def _by_name(groups: dict[str, str], prefix: str = "") -> dict[str, str]:
-    """Turns reason -> names into name -> reason; no name twice."""
-    reasons: dict[str, str] = {}
-    for reason, names in groups.items():
-        for name in names.split():
-            if prefix + name in reasons:
-                raise ValueError(f"{prefix + name} is refused twice")
-            reasons[prefix + name] = reason
-    return reasons
 
 
 REFUSED: dict[str, str] = {
@@ -234,7 +253,76 @@ CLASSES: dict[str, str] = {
     "torch.optim.swa_utils.get_swa_avg_fn": "object",
     "torch.optim.swa_utils.get_swa_multi_avg_fn": "object",
 }
-"""What else can be constructed. `object`: the result is held by the session and never travels."""
+"""What else can be constructed."""
+
+OBJECT_METHODS: dict[str, str] = {
+    "torch.Generator.get_state": "tensor",
+    "torch.Generator.initial_seed": "value",
+    "torch.Generator.manual_seed": "none",
+    "torch.Generator.seed": "value",
+    "torch.Generator.set_state": "none",
+    "torch.amp.GradScaler.get_backoff_factor": "value",
+    "torch.amp.GradScaler.get_growth_factor": "value",
+    "torch.amp.GradScaler.get_growth_interval": "value",
+    "torch.amp.GradScaler.get_scale": "value",
+    "torch.amp.GradScaler.is_enabled": "value",
+    "torch.amp.GradScaler.load_state_dict": "none",
+    "torch.amp.GradScaler.scale": "overloaded",
+    "torch.amp.GradScaler.set_backoff_factor": "none",
+    "torch.amp.GradScaler.set_growth_factor": "none",
+    "torch.amp.GradScaler.set_growth_interval": "none",
+    "torch.amp.GradScaler.state_dict": "value",
+    "torch.amp.GradScaler.step": "none",
+    "torch.amp.GradScaler.unscale_": "none",
+    "torch.amp.GradScaler.update": "none",
+}
+"""Methods of the objects above. Where torch returns the object itself, the row says `none`."""
+
+_GUARDED = {
+    "targets must be at least 0 and less than the number of classes": """
+        torch.ctc_loss torch.nn.functional.ctc_loss torch.nn.CTCLoss
+    """,
+    "every weight must have the shape that the input and hidden sizes ask for": """
+        torch.lstm torch.nn.LSTM
+    """,
+    "with rounding_mode='trunc' the least int32 or int64 divided by -1 kills the process": """
+        torch.div torch.divide torch.Tensor.div torch.Tensor.div_ torch.Tensor.divide
+        torch.Tensor.divide_
+    """,
+    "n must be greater than the least int64, or the call never ends": """
+        torch.matrix_power torch.linalg.matrix_power torch.Tensor.matrix_power
+    """,
+    "index tensors must be copied, check_invariants must be true, is_coalesced not given": """
+        torch.sparse_bsc_tensor torch.sparse_bsr_tensor torch.sparse_compressed_tensor
+        torch.sparse_coo_tensor torch.sparse_csc_tensor torch.sparse_csr_tensor
+    """,
+    "the result must be copied: writing into it would move the indices out of bounds": """
+        torch.Tensor.ccol_indices torch.Tensor.col_indices torch.Tensor.crow_indices
+        torch.Tensor.indices torch.Tensor.row_indices
+    """,
+    "batch_sizes must be positive, must not increase, and must add up to the length of data": """
+        torch.nn.utils.rnn.pad_packed_sequence torch.nn.utils.rnn.unpack_sequence
+    """,
+    "only `enabled` may be given: the device type is looked up as an attribute of torch": """
+        torch.random.fork_rng
+    """,
+    "keys must not begin with an underscore or name an attribute of the class": """
+        torch.nn.ParameterDict
+    """,
+}
+
+GUARDED: dict[str, str] = _by_name(_GUARDED)
+"""What torch does not check, so that wild arguments would hurt the process; the server must."""
+
+UNINITIALIZED = (
+    "torch.Tensor.new_empty",
+    "torch.Tensor.new_empty_strided",
+    "torch.empty",
+    "torch.empty_like",
+    "torch.empty_permuted",
+    "torch.empty_strided",
+)
+"""What returns memory as it was left, perhaps by another session."""
 
 RETURNS: dict[str, tuple[str, str]] = {
     name: (kind, reason)

@@ -2,10 +2,12 @@
 
     python scripts/generate_catalog.py              write the file
     python scripts/generate_catalog.py --check      exit 1 with a summary if the file differs
+    python scripts/generate_catalog.py --validate   run torch's test tables against the rows
 
 Needs torch. The table is both the server's allow-list and the client's API, so it is built from
 all that torch shows in a few namespaces, less what `catalog_review.py` refuses. How a call returns
-is derived by `catalog_returns.py` and corrected by the reviewed table there.
+is derived by `catalog_returns.py`, corrected by reviewed rows, and held against what torch's own
+samples return by `catalog_validation.py`, which needs `expecttest`.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import inspect
 import sys
 import types
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ from catalog_returns import (
     kinds_of_stub,
 )
 
+_LINE_LENGTH = 101  # the newline included
 CATALOG_PATH = Path(__file__).parent.parent / "client" / "gradwire" / "v1" / "catalog.py"
 
 _SCHEMA_PREFIXES = {
@@ -58,7 +61,7 @@ Rows = Mapping[str, str | None]
 """Name -> how a call returns; None where torch does not say."""
 
 
-class ReviewNeeded(Exception):
+class ReviewNeededError(Exception):
     """A name of torch that the tables in `catalog_review.py` do not settle."""
 
 
@@ -108,7 +111,7 @@ def tensor_members() -> tuple[Rows, Rows]:
         name = f"torch.Tensor.{short}"
         if name in review.REFUSED or (short.startswith("_") and short not in _OPERATOR_DUNDERS):
             if name not in review.REFUSED and short.startswith("__"):
-                raise ReviewNeeded(f"{name}: neither an operator nor refused")
+                raise ReviewNeededError(f"{name}: neither an operator nor refused")
             continue
         member = inspect.getattr_static(torch.Tensor, short)
         rows = methods if callable(member) else properties
@@ -127,10 +130,11 @@ def modules() -> tuple[Rows, Rows]:
     rows: dict[str, str | None] = {}
     losses: dict[str, str | None] = {}
     for name, member in _public_members("torch.nn"):
-        if isinstance(member, type) and issubclass(member, torch.nn.Module):
-            if name not in review.REFUSED:
-                is_loss = member.__module__ == "torch.nn.modules.loss"
-                (losses if is_loss else rows)[name] = _kind_of_module(name, member)
+        if not (isinstance(member, type) and issubclass(member, torch.nn.Module)):
+            continue
+        if name not in review.REFUSED:
+            is_loss = member.__module__ == "torch.nn.modules.loss"
+            (losses if is_loss else rows)[name] = _kind_of_module(name, member)
     name = "torch.optim.swa_utils.AveragedModel"
     rows[name] = _kind_of_module(name, torch.optim.swa_utils.AveragedModel)
     return rows, losses
@@ -153,7 +157,8 @@ def subclasses(namespaces: tuple[str, ...], base: type) -> Rows:
         name: ""
         for namespace in namespaces
         for name, member in _public_members(namespace)
-        if isinstance(member, type) and issubclass(member, base) and name not in review.REFUSED
+        if isinstance(member, type) and issubclass(member, base) and member is not base
+        if name not in review.REFUSED
     }
 
 
@@ -192,7 +197,7 @@ def resolve(name: str) -> Any:
                 else getattr(target, part)
             )
         return target
-    raise ReviewNeeded(f"{name}: not in torch {torch.__version__}")
+    raise ReviewNeededError(f"{name}: not in torch {torch.__version__}")
 
 
 def _public_members(namespace: str) -> Iterator[tuple[str, Any]]:
@@ -204,14 +209,13 @@ def _public_members(namespace: str) -> Iterator[tuple[str, Any]]:
 
 def render() -> str:
     """Returns the text of the generated module."""
-    for name in [*review.REFUSED, *review.RETURNS]:
+    for name in (*review.REFUSED, *review.RETURNS, *review.GUARDED, *review.OBJECT_METHODS):
         resolve(name)
     function_rows = functions()
     method_rows, property_rows = tensor_members()
     module_rows, loss_rows = modules()
     scheduler_namespaces = ("torch.optim.lr_scheduler", "torch.optim.swa_utils")
     scheduler_rows = subclasses(scheduler_namespaces, torch.optim.lr_scheduler.LRScheduler)
-    scheduler_rows.pop("torch.optim.swa_utils.LRScheduler", None)
     tables = (
         ("FUNCTIONS", "Functions, by name.", function_rows),
         ("METHODS", "Methods of a tensor, operators among them.", method_rows),
@@ -223,30 +227,66 @@ def render() -> str:
         ("INITIALIZERS", "Functions of torch.nn.init.", initializers()),
         ("CONTEXTS", "Context managers that a program may enter.", review.CONTEXTS),
         ("CLASSES", "What else can be constructed.", review.CLASSES),
+        ("OBJECT_METHODS", "Methods of what CLASSES construct.", review.OBJECT_METHODS),
     )
     unsettled = [name for _, _, rows in tables for name, kind in rows.items() if kind is None]
     if unsettled:
-        raise ReviewNeeded(f"torch does not say how these return: {' '.join(unsettled)}")
-    version = torch.__version__.partition("+")[0]
-    parts = [_HEADER.format(version=version)]
-    for title, about, rows in tables:
-        lines = "".join(f'    "{name}": "{rows[name]}",\n' for name in sorted(rows))
-        parts.append(f'\n{title}: dict[str, str] = {{\n{lines}}}\n"""{about}"""\n')
-    settable = [f"torch.Tensor.{short}" for short in review.SETTABLE_PROPERTIES]
-    for title, about, names in (
-        ("SETTABLE_PROPERTIES", "Attributes of a tensor that can be assigned.", settable),
-        ("FACTORIES", "Functions that make tensors and accept `device`.", factories(function_rows)),
-    ):
-        lines = "".join(f'        "{name}",\n' for name in names)
-        text = f"{title}: frozenset[str] = frozenset(\n    (\n{lines}    )\n)"
-        parts.append(f'\n{text}\n"""{about}"""\n')
-    return "".join(parts)
+        raise ReviewNeededError(f"torch does not say how these return: {' '.join(unsettled)}")
+    sets = (
+        (
+            "SETTABLE_PROPERTIES",
+            "Attributes of a tensor that can be assigned.",
+            [f"torch.Tensor.{short}" for short in review.SETTABLE_PROPERTIES],
+        ),
+        (
+            "FACTORIES",
+            "Functions that make tensors and accept `device`; so does torch.normal with `size`.",
+            factories(function_rows),
+        ),
+        (
+            "UNINITIALIZED",
+            "What returns memory as it was left; the server overwrites it.",
+            review.UNINITIALIZED,
+        ),
+    )
+    names = {name for _, _, rows in tables for name in rows}
+    if unknown := [*({*review.GUARDED, *review.UNINITIALIZED} - names)]:
+        raise ReviewNeededError(f"guarded or uninitialised, but not in the catalog: {unknown}")
+    return "".join(
+        (
+            _HEADER.format(version=torch.__version__.partition("+")[0]),
+            *(_dict_text(title, about, rows) for title, about, rows in tables),
+            *(_set_text(title, about, members) for title, about, members in sets),
+            _dict_text("GUARDED", _GUARDED_ABOUT, review.GUARDED),
+        )
+    )
+
+
+_GUARDED_ABOUT = (
+    """What the server must check, because torch does not and the process would suffer."""
+)
+
+
+def _dict_text(title: str, about: str, rows: Rows) -> str:
+    lines = ""
+    for name in sorted(rows):
+        line = f'    "{name}": "{rows[name]}",\n'
+        if len(line) > _LINE_LENGTH:
+            line = f'    "{name}": (\n        "{rows[name]}"\n    ),\n'
+        lines += line
+    return f'\n{title}: dict[str, str] = {{\n{lines}}}\n"""{about}"""\n'
+
+
+def _set_text(title: str, about: str, names: Sequence[str]) -> str:
+    lines = "".join(f'        "{name}",\n' for name in names)
+    text = f"{title}: frozenset[str] = frozenset(\n    (\n{lines}    )\n)"
+    return f'\n{text}\n"""{about}"""\n'
 
 
 _HEADER = '''"""The names that may cross the wire, and how a call of each returns.
 
-Generated by scripts/generate_catalog.py from torch {version}; do not edit. Whatever is not here does
-not exist for a server. The values say what a call returns:
+Generated by scripts/generate_catalog.py from torch {version}; do not edit. Whatever is not here
+does not exist for a server. The values say what a call returns:
 
 tensor      exactly one tensor, also for methods that work in place
 none        always None
@@ -256,6 +296,9 @@ overloaded  the structure (tensors, None, values, tuples of them) depends on the
             on the shape or contents of a tensor
 variable    the structure depends on shapes, contents or state
 object      something that the session holds and that does not travel
+
+A row of a module says what calling the module returns, one of an optimizer, scheduler or context
+says nothing.
 """
 
 TORCH_VERSION = "{version}"
@@ -270,11 +313,31 @@ def differences(old: str, new: str) -> list[str]:
     return gone + come
 
 
+def validate() -> int:
+    """Runs torch's samples, prints what contradicts the rows; returns the exit status."""
+    # Imported here: torch's test package is large, and only this mode needs it.
+    validation = importlib.import_module("catalog_validation")
+    methods, properties = tensor_members()
+    module_rows, losses = modules()
+    tables = (functions(), methods, properties, module_rows, losses, initializers())
+    rows = {name: kind for table in tables for name, kind in table.items()}
+    observations = validation.observe({name: resolve(name) for name in rows})
+    found = validation.contradictions(rows, observations)
+    print("\n".join([*validation.cautious(rows, observations), "", *found]))
+    unseen = sorted(rows.keys() - observations.seen.keys())
+    print(f"{len(observations.seen)} of {len(rows)} names observed, {len(found)} contradictions")
+    print(f"not observed: {' '.join(unseen)}")
+    return 1 if found else 0
+
+
 def main(argv: list[str] | None = None) -> int:
     """Writes or checks the generated file; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--check", action="store_true", help="compare, write nothing")
+    parser.add_argument("--validate", action="store_true", help="run samples, write nothing")
     options = parser.parse_args(argv)
+    if options.validate:
+        return validate()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         text = render()
