@@ -336,10 +336,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="compare, write nothing")
     parser.add_argument("--validate", action="store_true", help="run samples, write nothing")
     options = parser.parse_args(argv)
-    if options.validate:
-        return validate()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        if options.validate:
+            return validate()
         text = render()
     if not options.check:
         CATALOG_PATH.write_text(text, encoding="utf-8")
