@@ -1,0 +1,164 @@
+"""The server's settings: command line over environment over YAML file over defaults."""
+
+import os
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
+from yaml import YAMLError
+
+from gradwire_server.limits import Limits
+from gradwire_server.log import LogFormat, LogLevel
+from gradwire_server.transport.addresses import Address
+from gradwire_server.workers.devices import parse_devices
+
+ENV_PREFIX = "GRADWIRE_"
+CONFIG_VARIABLE = "GRADWIRE_CONFIG"
+
+_DEFAULTS = Limits()
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://.+|/.*|\./.*|~/.*", re.DOTALL)
+
+
+class SettingsError(Exception):
+    """A setting that cannot be used; the message is one line for the person who set it."""
+
+
+def default_storage() -> str:
+    """Returns the folder for durable data of this user."""
+    home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return f"file://{Path(home) / 'gradwire'}"
+
+
+class Settings(BaseSettings):
+    """All settings of a server."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, frozen=True, extra="forbid", validate_default=True
+    )
+
+    address: str = Field("127.0.0.1:50051", description="HOST:PORT or unix:PATH; port 0: any.")
+    device: str = Field("auto", description="auto, or cpu, cuda, cuda:N, separated by commas.")
+    workers: int = Field(1, ge=1, le=1024, description="Worker processes on each device.")
+    threads: int = Field(0, ge=0, description="Threads of an operation; 0: share the cores.")
+    storage: str = Field(
+        default_factory=default_storage, description="URL of the folder for durable data."
+    )
+    log_format: LogFormat = Field("text", description="How to log: json or text.")
+    log_level: LogLevel = Field("info", description="debug, info, warning or error.")
+    token: SecretStr | None = Field(None, description="What callers must show as Bearer token.")
+    insecure: bool = Field(False, description="Serve other hosts without a token.")
+    drain_timeout_seconds: float = Field(
+        30.0, ge=0, description="How long calls in flight may take when the server stops."
+    )
+    max_message_bytes: Annotated[int, Field(ge=1024, le=2**30, description="Largest request.")] = (
+        _DEFAULTS.max_message_bytes
+    )
+    max_sessions: int = Field(_DEFAULTS.max_sessions, ge=1, description="Most sessions at once.")
+    max_session_bytes: int = Field(
+        _DEFAULTS.max_session_bytes, ge=0, description="Most bytes of tensors in a session."
+    )
+    max_program_operations: int = Field(
+        _DEFAULTS.max_program_operations, ge=1, description="Most operations in a program."
+    )
+    max_queued_messages: int = Field(
+        _DEFAULTS.max_queued_messages, ge=1, description="Most messages of a session that wait."
+    )
+    session_idle_timeout_seconds: float = Field(
+        _DEFAULTS.session_idle_timeout_seconds,
+        ge=0,
+        description="After how long without a command a session ends; 0: never.",
+    )
+
+    @property
+    def limits(self) -> Limits:
+        """The limits among the settings."""
+        return Limits(**{field.name: getattr(self, field.name) for field in fields(Limits)})
+
+    @field_validator("address")
+    @classmethod
+    def _check_address(cls, value: str) -> str:
+        Address.parse(value)
+        return value
+
+    @field_validator("device")
+    @classmethod
+    def _check_device(cls, value: str) -> str:
+        parse_devices(value)
+        return value
+
+    @field_validator("storage")
+    @classmethod
+    def _check_storage(cls, value: str) -> str:
+        if not _URL.fullmatch(value):
+            raise ValueError(f'"{value}" is neither a URL such as s3://bucket/folder nor a folder')
+        return value
+
+    @model_validator(mode="after")
+    def _check_exposure(self) -> "Settings":
+        if self.token is not None and not self.token.get_secret_value():
+            raise ValueError("token is empty; leave it out or give one")
+        if not (self.token or self.insecure or Address.parse(self.address).is_local):
+            raise ValueError(
+                f"address {self.address} can be reached from other hosts, and there is no token; "
+                f"set {ENV_PREFIX}TOKEN, or say --insecure if the network is trusted"
+            )
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Returns where settings come from, the strongest first."""
+        del dotenv_settings, file_secret_settings
+        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls)
+
+
+def load_settings(config: Path | None = None, **given: Any) -> Settings:
+    """Returns the settings in force.
+
+    Args:
+        config: A YAML file with settings by name; if none, the one GRADWIRE_CONFIG names.
+        given: Settings from the command line; those that are none were not given.
+
+    Raises:
+        SettingsError: A setting is wrong, or the file cannot be read.
+    """
+    path = config or os.environ.get(CONFIG_VARIABLE)
+
+    class FileSettings(Settings):
+        model_config = SettingsConfigDict(yaml_file=path)
+
+    try:
+        if path is not None:
+            Path(path).open().close()
+        loaded = FileSettings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        raise SettingsError("; ".join(_describe(dict(each)) for each in error.errors())) from None
+    except (OSError, YAMLError, ValueError) as error:
+        raise SettingsError(f"config file {path}: {' '.join(str(error).split())}") from None
+    return loaded
+
+
+def _describe(error: dict[str, Any]) -> str:
+    """Returns one validation error in words, without the value if it may be secret."""
+    name = ".".join(str(part) for part in error["loc"])
+    text = str(error["msg"]).removeprefix("Value error, ")
+    if not name:
+        return text
+    if error["type"] == "extra_forbidden":
+        return f"{name}: there is no such setting"
+    shown = "" if name == "token" or text.startswith('"') else f" (got {error['input']!r})"
+    return f"{name}: {text}{shown}"

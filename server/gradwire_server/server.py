@@ -1,0 +1,193 @@
+"""The server: all floors put together."""
+
+import asyncio
+
+import os
+from collections.abc import Coroutine, Sequence
+from typing import Any, NoReturn
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from gradwire_server.config import Settings, SettingsError
+from gradwire_server.lifetime import Lifetime
+from gradwire_server.sessions.registry import SessionRegistry
+from gradwire_server.transport.addresses import Address, remove_stale_socket
+from gradwire_server.transport.auth import TokenInterceptor
+from gradwire_server.transport.front import FrontRpcs
+from gradwire_server.transport.handlers import Handlers
+from gradwire_server.transport.options import server_options
+from gradwire_server.transport.routes import SERVICES
+from gradwire_server.transport.traffic import Traffic
+from gradwire_server.workers.devices import NoSuchDeviceError, find_devices, parse_devices
+from gradwire_server.workers.launcher import WORKER_COMMAND, Launcher
+from gradwire_server.workers.pool import WorkerPool
+
+log = structlog.get_logger(__name__)
+
+LAST_WORDS_SECONDS = 1.0
+"""How long responses that are ready may take to be sent when the server ends."""
+
+ABANDONED_STATUS = 130
+"""The exit status after a second signal."""
+
+WORKER_STOP_SECONDS = 5.0
+"""How long workers may take to end when nothing is left to do."""
+
+
+class Server:
+    """A gradwire server, in the running event loop.
+
+    Args:
+        settings: All settings.
+        worker_command: What runs a worker process.
+    """
+
+    def __init__(
+        self, settings: Settings, *, worker_command: Sequence[str] = WORKER_COMMAND
+    ) -> None:
+        self._settings = settings
+        self.address = Address.parse(settings.address)
+        launcher = Launcher(
+            limits=settings.limits,
+            log_format=settings.log_format,
+            log_level=settings.log_level,
+            command=worker_command,
+        )
+        self.pool = WorkerPool(launcher)
+        self.registry = SessionRegistry(self.pool, settings.limits)
+        self.traffic = Traffic()
+        self._health = health.aio.HealthServicer()
+        self._grpc = self._make_grpc_server()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.pool.on_change.append(self._tell_health)
+
+    async def start(self) -> None:
+        """Listens, and begins to start workers.
+
+        Raises:
+            SettingsError: The address cannot be bound, or a device is not there.
+        """
+        await self._set_health(serving=False)
+        self._bind()
+        await self._grpc.start()
+        log.info("listening", address=str(self.address))
+        try:
+            devices = await find_devices(parse_devices(self._settings.device))
+        except NoSuchDeviceError as error:
+            await self._grpc.stop(None)
+            self._remove_socket()
+            raise SettingsError(f"device: {error}") from None
+        self.pool.start(
+            devices, num_per_device=self._settings.workers, threads=self._settings.threads
+        )
+        self._spawn(self.registry.expire())
+
+    async def stop(self, drain_timeout_seconds: float) -> None:
+        """Refuses new calls, lets those in flight finish, and ends.
+
+        Args:
+            drain_timeout_seconds: How long calls in flight may take.
+        """
+        await self._health.enter_graceful_shutdown()
+        self.registry.placement.close(self.traffic.close())
+        log.info("stopping", calls_in_flight=self.traffic.num_calls)
+        try:
+            async with asyncio.timeout(drain_timeout_seconds):
+                await self.traffic.idle()
+        except TimeoutError:
+            log.warning("calls cut off", calls_in_flight=self.traffic.num_calls)
+        await self._grpc.stop(LAST_WORDS_SECONDS)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.pool.stop(WORKER_STOP_SECONDS)
+        self._remove_socket()
+        log.info("stopped")
+
+    def abandon(self) -> NoReturn:
+        """Ends this process and its workers at once."""
+        self.pool.kill()
+        self._remove_socket()
+        os._exit(ABANDONED_STATUS)
+
+    def _make_grpc_server(self) -> grpc.aio.Server:
+        token = self._settings.token
+        interceptors = [TokenInterceptor(token.get_secret_value())] if token else []
+        server = grpc.aio.server(
+            interceptors=interceptors, options=server_options(self._settings.max_message_bytes)
+        )
+        front = FrontRpcs(self.registry, self.pool)
+        handlers = Handlers(self.registry, front, self.traffic)
+        server.add_generic_rpc_handlers(handlers.generic_handlers())
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        names = [service.full_name for service in SERVICES]
+        reflection.enable_server_reflection(
+            [*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server
+        )
+        return server
+
+    def _bind(self) -> None:
+        try:
+            if self.address.path is not None:
+                remove_stale_socket(self.address.path)
+            # Nobody but this user may open a unix socket of ours.
+            mask = os.umask(0o177)
+            try:
+                port = self._grpc.add_insecure_port(str(self.address))
+            finally:
+                os.umask(mask)
+        except (OSError, RuntimeError) as error:
+            raise SettingsError(f"address: cannot listen on {self.address}: {error}") from None
+        self.address = self.address.with_port(port)
+
+    def _remove_socket(self) -> None:
+        if self.address.path is not None:
+            self.address.path.unlink(missing_ok=True)
+
+    def _tell_health(self) -> None:
+        self._spawn(self._set_health(serving=bool(self.pool.ready)))
+
+    async def _set_health(self, *, serving: bool) -> None:
+        status = health_pb2.HealthCheckResponse.SERVING
+        if not serving:
+            status = health_pb2.HealthCheckResponse.NOT_SERVING
+        for name in ("", *(service.full_name for service in SERVICES)):
+            await self._health.set(name, status)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def serve(settings: Settings, *, parent_pid: int | None = None) -> None:
+    """Runs a server until it is told to stop.
+
+    Args:
+        settings: All settings.
+        parent_pid: If given, the server ends when that process, its parent, has ended.
+
+    Raises:
+        SettingsError: See `Server.start`.
+    """
+    lifetime = Lifetime()
+    lifetime.watch_signals()
+    server = Server(settings)
+    await server.start()
+    watch = asyncio.create_task(lifetime.watch_parent(parent_pid)) if parent_pid else None
+    await lifetime.stop.wait()
+    # The parent was the only client; nobody waits for answers any more.
+    timeout_seconds = 0.0 if lifetime.orphaned else settings.drain_timeout_seconds
+    stopping = asyncio.create_task(server.stop(timeout_seconds))
+    abandoning = asyncio.create_task(lifetime.abandon.wait())
+    await asyncio.wait((stopping, abandoning), return_when=asyncio.FIRST_COMPLETED)
+    if not stopping.done():
+        log.warning("stopped at once")
+        server.abandon()
+    abandoning.cancel()
+    if watch is not None:
+        watch.cancel()
+    await stopping

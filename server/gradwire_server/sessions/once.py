@@ -1,0 +1,128 @@
+"""Once-only execution of requests that carry a `request_id`."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from gradwire_server.errors import GradwireError, Reason
+from gradwire_server.sessions.answers import has_effect, outcome_of, was_cancelled
+from gradwire_server.workers.frames import Frame
+
+MAX_REQUEST_ID_LENGTH = 128
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Entry:
+    digest: bytes
+    task: asyncio.Task[Frame]
+    num_waiting: int = 0
+    num_bytes: int = 0
+
+
+class OnceOnly:
+    """Answers a request that was seen before as it was answered the first time.
+
+    A resent request waits for the first if that is still being carried out. An answer that says
+    that nothing was carried out is not kept, so that sending the request again may succeed.
+
+    Args:
+        max_answers: How many answers to keep; the least recently used are forgotten.
+        max_bytes: How many bytes of answers to keep; the last answer is kept whatever its size.
+    """
+
+    def __init__(self, *, max_answers: int = 1024, max_bytes: int = 64 * 1024 * 1024) -> None:
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self._max_answers = max_answers
+        self._max_bytes = max_bytes
+        self._num_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    async def run(
+        self,
+        request_id: str,
+        method: str,
+        payload: bytes,
+        start: Callable[[], Coroutine[Any, Any, Frame]],
+    ) -> Frame:
+        """Returns the answer to a request, which is carried out at most once.
+
+        When all who wait for an answer have gone away, its execution is cancelled.
+
+        Args:
+            request_id: Identifies the request over all its retries.
+            method: The RPC's method name.
+            payload: The request.
+            start: Begins to carry the request out, and returns what waits for the answer. When
+                that is cancelled it must still find out whether the request was carried out.
+
+        Raises:
+            GradwireError: REQUEST_CHANGED if the same id was used for another request;
+                otherwise as `start`.
+        """
+        if len(request_id) > MAX_REQUEST_ID_LENGTH:
+            raise GradwireError(
+                Reason.INVALID_REQUEST,
+                f"request_id: has {len(request_id)} characters; {MAX_REQUEST_ID_LENGTH} at most",
+                fields=[("request_id", f"has more than {MAX_REQUEST_ID_LENGTH} characters")],
+            )
+        digest = sha256(method.encode() + b"\0" + payload).digest()
+        while True:
+            entry = self._entries.get(request_id)
+            if entry is None:
+                entry = self._begin(request_id, digest, start)
+            elif entry.digest != digest:
+                raise request_changed("request_id", request_id)
+            else:
+                self._entries.move_to_end(request_id)
+            entry.num_waiting += 1
+            cancelled_before = entry.task.cancelling()
+            try:
+                await asyncio.wait((entry.task,))
+            finally:
+                entry.num_waiting -= 1
+                if not entry.num_waiting and not entry.task.done():
+                    entry.task.cancel()
+            # Who joined after the others had left asks for the request to be carried out.
+            if not (cancelled_before and was_cancelled(outcome_of(entry.task))):
+                return entry.task.result()
+
+    def _begin(
+        self, request_id: str, digest: bytes, start: Callable[[], Coroutine[Any, Any, Frame]]
+    ) -> _Entry:
+        entry = _Entry(digest=digest, task=asyncio.create_task(start()))
+        self._entries[request_id] = entry
+        entry.task.add_done_callback(lambda task: self._settle(request_id, entry))
+        return entry
+
+    def _settle(self, request_id: str, entry: _Entry) -> None:
+        """Keeps or forgets an answer that has arrived."""
+        if not has_effect(outcome_of(entry.task)):
+            del self._entries[request_id]
+            return
+        if entry.task.exception() is None:
+            entry.num_bytes = len(entry.task.result().payload)
+        self._num_bytes += entry.num_bytes
+        self._shrink(request_id)
+
+    def _shrink(self, newest: str) -> None:
+        for request_id, entry in list(self._entries.items()):
+            if len(self._entries) <= self._max_answers and self._num_bytes <= self._max_bytes:
+                return
+            if entry.task.done() and request_id != newest:
+                del self._entries[request_id]
+                self._num_bytes -= entry.num_bytes
+
+
+def request_changed(what: str, value: object) -> GradwireError:
+    """Returns the error for a resent request that differs from the first."""
+    return GradwireError(
+        Reason.REQUEST_CHANGED,
+        f"{what} {value} was used before for another request; a resent request must be the "
+        f"same byte for byte, and a new request needs a new {what}.",
+        metadata={what: str(value)},
+    )

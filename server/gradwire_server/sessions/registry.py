@@ -1,0 +1,210 @@
+"""The sessions there are: created, found, listed, ended, expired, lost."""
+
+import asyncio
+import contextlib
+import itertools
+from collections import OrderedDict
+
+import structlog
+
+from gradwire_server.errors import GradwireError, Reason, invalid
+from gradwire_server.limits import Limits
+from gradwire_server.sessions.answers import failure_of
+from gradwire_server.sessions.names import (
+    make_session_name,
+    session_lost,
+    session_not_found,
+    session_part,
+)
+from gradwire_server.sessions.once import OnceOnly
+from gradwire_server.sessions.placement import Placement
+from gradwire_server.sessions.session import Session
+from gradwire_server.workers.frames import Frame, FrameKind
+from gradwire_server.workers.link import LinkLostError, WorkerLink
+from gradwire_server.workers.pool import Worker, WorkerPool
+
+log = structlog.get_logger(__name__)
+
+MAX_DISPLAY_NAME_LENGTH = 128
+MAX_LOST_NAMES = 10_000
+"""How many names of lost sessions are remembered."""
+
+LONGEST_SWEEP_SECONDS = 30.0
+
+
+class SessionRegistry:
+    """Holds all sessions of the server.
+
+    Args:
+        pool: Where sessions are placed.
+        limits: The limits in force.
+    """
+
+    def __init__(self, pool: WorkerPool, limits: Limits) -> None:
+        self.limits = limits
+        self.requests = OnceOnly()
+        """Requests that belong to no session, by their request ids."""
+        self.placement = Placement(pool)
+        self._sessions: dict[str, Session] = {}
+        self._lost: OrderedDict[str, str] = OrderedDict()
+        self._numbers = itertools.count(1)
+        self._num_opening = 0
+        self._closing: set[asyncio.Task[None]] = set()
+        pool.on_lost.append(self._lose)
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def get(self, name: str) -> Session:
+        """Returns the session that a resource is in.
+
+        Raises:
+            GradwireError: INVALID_REQUEST, SESSION_NOT_FOUND or SESSION_LOST.
+        """
+        # Most requests name a model; the session's part is found without a regular expression.
+        session = self._sessions.get(name) or self._sessions.get("/".join(name.split("/", 2)[:2]))
+        if session is None:
+            raise self._absent(session_part(name))
+        return session
+
+    async def create(self, *, device: str = "", display_name: str = "") -> Session:
+        """Makes a session on the least loaded worker; waits for a worker to be ready.
+
+        Raises:
+            GradwireError: See `Placement.choose`; LIMIT_EXCEEDED if there are too many sessions.
+        """
+        if len(display_name) > MAX_DISPLAY_NAME_LENGTH:
+            raise invalid(
+                "display_name",
+                f"has {len(display_name)} characters; {MAX_DISPLAY_NAME_LENGTH} at most",
+            )
+        if len(self._sessions) + self._num_opening >= self.limits.max_sessions:
+            raise self._too_many()
+        self._num_opening += 1
+        try:
+            while True:
+                worker = await self.placement.choose(device)
+                with contextlib.suppress(LinkLostError):
+                    return await self._open(worker, display_name)
+        finally:
+            self._num_opening -= 1
+
+    async def call_in_new(self, method: str, payload: bytes) -> Frame:
+        """Carries out a unary RPC in a session made for it, which goes again if the call fails.
+
+        Raises:
+            GradwireError: See `create` and `Session.call`.
+        """
+        session = await self.create()
+        try:
+            frame = await session.call(method, "", payload)
+        except BaseException:
+            self._end(session)
+            raise
+        if frame.kind is FrameKind.FAILURE:
+            self._end(session)
+        return frame
+
+    async def delete(self, name: str) -> None:
+        """Ends a session and waits until its memory is given back.
+
+        Raises:
+            GradwireError: INVALID_REQUEST or SESSION_NOT_FOUND.
+        """
+        part = session_part(name)
+        if part != name:
+            raise invalid("name", f'"{name[:200]}" is not of the form sessions/{{session}}')
+        if self._lost.pop(name, None) is not None:
+            return
+        session = self._sessions.get(name)
+        if session is None:
+            raise session_not_found(name)
+        await asyncio.shield(self._end(session))
+        log.info("session deleted", session=name, worker=session.worker.id)
+
+    def page(self, *, page_size: int, after: int) -> list[Session]:
+        """Returns up to `page_size` sessions, oldest first, whose numbers are above `after`."""
+        later = (session for session in self._sessions.values() if session.number > after)
+        return list(itertools.islice(later, page_size))
+
+    async def expire(self) -> None:
+        """Ends sessions that were idle for too long, again and again."""
+        timeout = self.limits.session_idle_timeout_seconds
+        while timeout:
+            await asyncio.sleep(min(LONGEST_SWEEP_SECONDS, timeout / 4))
+            for session in list(self._sessions.values()):
+                if session.idle_seconds > timeout:
+                    log.info("session expired", session=session.name, worker=session.worker.id)
+                    self._end(session)
+
+    async def _open(self, worker: Worker, display_name: str) -> Session:
+        """Opens a session on a worker.
+
+        Raises:
+            LinkLostError: The worker died meanwhile.
+        """
+        assert worker.link is not None
+        session = Session(
+            name=make_session_name(),
+            number=next(self._numbers),
+            worker=worker,
+            link=worker.link,
+            limits=self.limits,
+            display_name=display_name,
+        )
+        worker.num_sessions += 1
+        frame = Frame(
+            kind=FrameKind.OPEN_SESSION, session=session.number, payload=session.name.encode()
+        )
+        try:
+            reply = await asyncio.shield(session.link.call(frame).reply)
+            if reply.kind is FrameKind.FAILURE:
+                raise failure_of(reply)
+        except BaseException:
+            self._end(session)
+            raise
+        if session.link.lost:
+            raise LinkLostError
+        self._sessions[session.name] = session
+        log.info("session created", session=session.name, worker=worker.id)
+        return session
+
+    def _end(self, session: Session) -> "asyncio.Task[None]":
+        """Ends a session now; the task is done when its memory is given back."""
+        self._sessions.pop(session.name, None)
+        session.end(session_not_found(session.name))
+        task = asyncio.create_task(self._close(session))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+        return task
+
+    async def _close(self, session: Session) -> None:
+        frame = Frame(kind=FrameKind.CLOSE_SESSION, session=session.number)
+        # If the worker is gone, so is what the session held.
+        with contextlib.suppress(LinkLostError):
+            await session.link.call(frame).reply
+            session.worker.num_sessions -= session.link is session.worker.link
+
+    def _lose(self, worker: Worker, link: WorkerLink) -> None:
+        """Ends all sessions of a worker's process that died."""
+        for session in [held for held in self._sessions.values() if held.link is link]:
+            del self._sessions[session.name]
+            self._lost[session.name] = worker.id
+            session.end(session_lost(session.name, worker.id))
+            log.warning("session lost", session=session.name, worker=worker.id)
+        while len(self._lost) > MAX_LOST_NAMES:
+            self._lost.popitem(last=False)
+
+    def _absent(self, name: str) -> GradwireError:
+        worker = self._lost.get(name)
+        return session_not_found(name) if worker is None else session_lost(name, worker)
+
+    def _too_many(self) -> GradwireError:
+        limit = self.limits.max_sessions
+        return GradwireError(
+            Reason.LIMIT_EXCEEDED,
+            f"There are {limit} sessions, which is the limit max_sessions. Delete one that is not "
+            "needed any more, or wait until one expires.",
+            metadata={"limit": "max_sessions", "value": str(limit)},
+            retry_after_seconds=LONGEST_SWEEP_SECONDS,
+        )

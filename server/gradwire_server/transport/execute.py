@@ -1,0 +1,107 @@
+"""One Execute stream: messages on to the worker as they come, answers back in their order."""
+
+import asyncio
+from typing import Any
+
+import grpc
+import structlog
+
+from gradwire_server.errors import GradwireError, internal_error, invalid
+from gradwire_server.sessions.names import session_part
+from gradwire_server.sessions.registry import SessionRegistry
+from gradwire_server.sessions.session import Session
+from gradwire_server.transport.grpc_types import Context
+from gradwire_server.transport.keys import execute_key
+from gradwire_server.transport.sizes import check_size
+from gradwire_server.transport.statuses import FailedCallError
+from gradwire_server.transport.traffic import Traffic
+from gradwire_server.workers.frames import FrameKind
+
+log = structlog.get_logger(__name__)
+
+
+class ExecuteStream:
+    """Serves one call of Execute.
+
+    A message that was accepted is carried out even if the stream breaks; who resends it on
+    another stream gets its answer.
+
+    Args:
+        context: The call.
+        registry: Where sessions are found.
+        traffic: Says when to stop taking messages.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        registry: SessionRegistry,
+        traffic: Traffic,
+    ) -> None:
+        self._context = context
+        self._registry = registry
+        self._traffic = traffic
+        self._session: Session | None = None
+        self._replies: asyncio.Queue[asyncio.Future[Any] | GradwireError | None] = asyncio.Queue()
+        self._stopped: GradwireError | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._unwatch = [traffic.watch_close(self._stop)]
+
+    async def serve(self) -> None:
+        """Answers messages until the caller has sent all, or the stream cannot go on.
+
+        Raises:
+            GradwireError: Why it cannot go on; the messages before were answered.
+            FailedCallError: The same, told by the worker.
+        """
+        self._reader = asyncio.create_task(self._read())
+        try:
+            while (reply := await self._replies.get()) is not None:
+                if isinstance(reply, GradwireError):
+                    raise reply
+                assert self._session is not None
+                frame = await self._session.answer(reply)
+                if frame.kind is FrameKind.FAILURE:
+                    raise FailedCallError(frame)
+                await self._context.write(frame.payload)
+        finally:
+            self._reader.cancel()
+            for unwatch in self._unwatch:
+                unwatch()
+
+    async def _read(self) -> None:
+        """Sends messages on, and queues what will be their answers; last, how reading ended."""
+        end: GradwireError | None = None
+        try:
+            while (message := await self._context.read()) is not grpc.aio.EOF:
+                await self._accept(message)
+        except GradwireError as error:
+            end = error
+        except asyncio.CancelledError:
+            end = self._stopped
+        except Exception:
+            log.exception("reading an Execute stream failed")
+            end = internal_error()
+        self._replies.put_nowait(end)
+
+    async def _accept(self, message: bytes) -> None:
+        check_size(message, self._registry.limits)
+        key = execute_key(message)
+        session = self._session
+        if session is None:
+            session = self._session = self._registry.get(key.name)
+            self._unwatch.append(session.watch_end(self._stop))
+        elif key.name and key.name != session.name and session_part(key.name) != session.name:
+            raise invalid(
+                "name",
+                f"is {key.name[:200]}, but this stream belongs to another session; open a stream "
+                "for each session",
+            )
+        await session.room()
+        self._replies.put_nowait(session.execute(key.seq, key.acknowledged_seq, message))
+
+    def _stop(self, error: GradwireError) -> None:
+        """Takes no more messages; those that were accepted are still answered."""
+        if self._stopped is None and self._reader is not None:
+            self._stopped = error
+            self._reader.cancel()

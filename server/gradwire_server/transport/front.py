@@ -1,0 +1,167 @@
+"""The RPCs that the front answers itself."""
+
+import base64
+import binascii
+import platform
+from dataclasses import asdict
+from datetime import datetime
+from importlib import metadata
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from gradwire.v1 import server_pb2, sessions_pb2
+from gradwire_server.errors import invalid
+from gradwire_server.limits import Limits
+from gradwire_server.sessions.registry import SessionRegistry
+from gradwire_server.sessions.session import Session
+from gradwire_server.transport.keys import decode
+from gradwire_server.workers.frames import Frame, FrameKind
+from gradwire_server.workers.pool import Worker, WorkerPool, WorkerState
+
+DEFAULT_PAGE_SIZE = 100
+MAX_PAGE_SIZE = 1000
+
+_TOKEN_PREFIX = "after:"
+
+_STATES = {
+    WorkerState.STARTING: server_pb2.WORKER_STATE_STARTING,
+    WorkerState.READY: server_pb2.WORKER_STATE_READY,
+    WorkerState.STOPPED: server_pb2.WORKER_STATE_STOPPED,
+}
+
+
+def installed_version(distribution: str) -> str:
+    """Returns the version of an installed distribution, without importing it; "" if unknown."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+class FrontRpcs:
+    """Answers RPCs about sessions as such and about the server.
+
+    Each method takes and returns serialized messages, and raises `GradwireError`.
+
+    Args:
+        registry: The sessions.
+        pool: The workers.
+    """
+
+    def __init__(self, registry: SessionRegistry, pool: WorkerPool) -> None:
+        self._registry = registry
+        self._pool = pool
+        self._versions = {name: installed_version(name) for name in ("gradwire", "torch")}
+
+    async def create_session(self, payload: bytes) -> bytes:
+        """CreateSession."""
+        request = decode(sessions_pb2.CreateSessionRequest, payload)
+
+        async def create() -> Frame:
+            session = await self._registry.create(
+                device=request.device, display_name=request.display_name
+            )
+            response = sessions_pb2.CreateSessionResponse(session=session_message(session))
+            return Frame(kind=FrameKind.REPLY, payload=response.SerializeToString())
+
+        if not request.request_id:
+            return (await create()).payload
+        frame = await self._registry.requests.run(
+            request.request_id, "CreateSession", payload, create
+        )
+        return frame.payload
+
+    async def get_session(self, payload: bytes) -> bytes:
+        """GetSession."""
+        request = decode(sessions_pb2.GetSessionRequest, payload)
+        session = self._registry.get(request.name)
+        response = sessions_pb2.GetSessionResponse(session=session_message(session))
+        return response.SerializeToString()
+
+    async def list_sessions(self, payload: bytes) -> bytes:
+        """ListSessions."""
+        request = decode(sessions_pb2.ListSessionsRequest, payload)
+        if request.page_size < 0:
+            raise invalid("page_size", f"is {request.page_size}; must not be negative")
+        size = min(request.page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
+        sessions = self._registry.page(page_size=size + 1, after=_after(request.page_token))
+        response = sessions_pb2.ListSessionsResponse(
+            sessions=[session_message(session) for session in sessions[:size]]
+        )
+        if len(sessions) > size:
+            response.next_page_token = _page_token(sessions[size - 1].number)
+        return response.SerializeToString()
+
+    async def delete_session(self, payload: bytes) -> bytes:
+        """DeleteSession."""
+        request = decode(sessions_pb2.DeleteSessionRequest, payload)
+        await self._registry.delete(request.name)
+        return sessions_pb2.DeleteSessionResponse().SerializeToString()
+
+    async def get_server_info(self, payload: bytes) -> bytes:
+        """GetServerInfo."""
+        decode(server_pb2.GetServerInfoRequest, payload)
+        known = [worker.torch_version for worker in self._pool.workers if worker.torch_version]
+        response = server_pb2.GetServerInfoResponse(
+            server_version=self._versions["gradwire"],
+            torch_version=known[0] if known else self._versions["torch"],
+            python_version=platform.python_version(),
+            workers=[worker_message(worker) for worker in self._pool.workers],
+            limits=limits_message(self._registry.limits),
+        )
+        return response.SerializeToString()
+
+
+def session_message(session: Session) -> sessions_pb2.Session:
+    """Returns a session as a message."""
+    message = sessions_pb2.Session(
+        name=session.name,
+        device=session.worker.device,
+        worker=session.worker.id,
+        display_name=session.display_name,
+    )
+    message.create_time.CopyFrom(_timestamp(session.create_time))
+    message.last_use_time.CopyFrom(_timestamp(session.last_use_time))
+    if session.expire_time is not None:
+        message.expire_time.CopyFrom(_timestamp(session.expire_time))
+    return message
+
+
+def worker_message(worker: Worker) -> server_pb2.Worker:
+    """Returns a worker as a message."""
+    message = server_pb2.Worker()
+    message.CopyFrom(worker.description)
+    message.id = worker.id
+    message.device = worker.device
+    message.state = _STATES[worker.state]
+    message.num_sessions = worker.num_sessions
+    message.num_restarts = worker.num_restarts
+    return message
+
+
+def limits_message(limits: Limits) -> server_pb2.Limits:
+    """Returns the limits as a message."""
+    return server_pb2.Limits(**asdict(limits))
+
+
+def _timestamp(time: datetime) -> Timestamp:
+    timestamp = Timestamp()
+    timestamp.FromDatetime(time)
+    return timestamp
+
+
+def _page_token(number: int) -> str:
+    return base64.urlsafe_b64encode(f"{_TOKEN_PREFIX}{number}".encode()).decode()
+
+
+def _after(page_token: str) -> int:
+    """Returns the number of the last session of the page before; 0 for the first page."""
+    if not page_token:
+        return 0
+    try:
+        text = base64.urlsafe_b64decode(page_token).decode("ascii")
+        if not text.startswith(_TOKEN_PREFIX):
+            raise ValueError(text)
+        return int(text.removeprefix(_TOKEN_PREFIX))
+    except (ValueError, binascii.Error):
+        raise invalid("page_token", "is none that ListSessions returned") from None

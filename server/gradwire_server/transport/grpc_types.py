@@ -1,0 +1,16 @@
+"""Types of gRPC that are generic only in its stubs, by names that exist at run time too."""
+
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+if TYPE_CHECKING:
+    Context = grpc.aio.ServicerContext[Any, Any]
+    Handler = grpc.RpcMethodHandler[Any, Any]
+    GenericHandler = grpc.GenericRpcHandler[Any, Any]
+    ServerInterceptor = grpc.aio.ServerInterceptor[Any, Any]
+else:
+    Context = grpc.aio.ServicerContext
+    Handler = grpc.RpcMethodHandler
+    GenericHandler = grpc.GenericRpcHandler
+    ServerInterceptor = grpc.aio.ServerInterceptor

@@ -1,0 +1,183 @@
+"""The gRPC handlers of all RPCs, made from the table of routes."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+import structlog
+
+from gradwire_server.errors import GradwireError, internal_error
+from gradwire_server.sessions.placement import not_ready
+from gradwire_server.sessions.registry import SessionRegistry
+from gradwire_server.transport.execute import ExecuteStream
+from gradwire_server.transport.front import FrontRpcs
+from gradwire_server.transport.grpc_types import Context, GenericHandler, Handler
+from gradwire_server.transport.keys import routing_key
+from gradwire_server.transport.routes import ROUTES, SERVICES, Route
+from gradwire_server.transport.sizes import check_size
+from gradwire_server.transport.statuses import FailedCallError, abort
+from gradwire_server.transport.traffic import Traffic
+from gradwire_server.workers.frames import Frame, FrameKind
+from gradwire_server.workers.link import LinkLostError
+
+log = structlog.get_logger(__name__)
+
+Answer = Callable[[bytes], Awaitable[bytes]]
+"""Takes a request and returns its response."""
+Behaviour = Callable[[Any, Context], Awaitable[Any]]
+"""What gRPC calls."""
+
+
+class Handlers:
+    """Makes the handlers.
+
+    Requests and responses are bytes throughout; the front decodes only requests that it answers
+    itself.
+
+    Args:
+        registry: The sessions.
+        front: Answers what needs no worker.
+        traffic: Counts the calls.
+    """
+
+    def __init__(self, registry: SessionRegistry, front: FrontRpcs, traffic: Traffic) -> None:
+        self._registry = registry
+        self._traffic = traffic
+        self._front: dict[str, Answer] = {
+            "CreateSession": front.create_session,
+            "GetSession": front.get_session,
+            "ListSessions": front.list_sessions,
+            "DeleteSession": front.delete_session,
+            "GetServerInfo": front.get_server_info,
+        }
+
+    def generic_handlers(self) -> list[GenericHandler]:
+        """Returns one generic handler for each service of the contract."""
+        return [
+            grpc.method_handlers_generic_handler(
+                service.full_name,
+                {
+                    method.name: self._handler(ROUTES[f"{service.name}.{method.name}"], method.name)
+                    for method in service.methods
+                },
+            )
+            for service in SERVICES
+        ]
+
+    def _handler(self, route: Route, method: str) -> Handler:
+        match route:
+            case Route.EXECUTE:
+                return grpc.stream_stream_rpc_method_handler(self._guarded(self._execute))
+            case Route.RUN:
+                return grpc.unary_stream_rpc_method_handler(self._guarded(self._run(method)))
+            case Route.FRONT:
+                answer = self._front[method]
+            case Route.ANY_WORKER:
+                answer = self._any_worker(method)
+            case Route.SESSION:
+                answer = self._session(method)
+            case Route.SESSION_OR_NEW:
+                answer = self._session_or_new(method)
+        return grpc.unary_unary_rpc_method_handler(self._guarded(self._unary(answer)))
+
+    def _guarded(self, behaviour: Behaviour) -> Behaviour:
+        """Returns the behaviour with its calls counted and its exceptions turned into statuses."""
+        traffic = self._traffic
+
+        async def handle(request: Any, context: Context) -> Any:
+            try:
+                traffic.enter()
+                try:
+                    return await behaviour(request, context)
+                finally:
+                    traffic.leave()
+            except (GradwireError, FailedCallError) as error:
+                status = error.to_status()
+            except Exception:
+                log.exception("call failed")
+                status = internal_error().to_status()
+            return await abort(context, status)
+
+        return handle
+
+    def _unary(self, answer: Answer) -> Behaviour:
+        limits = self._registry.limits
+
+        async def behave(request: bytes, _: Context) -> bytes:
+            check_size(request, limits)
+            return await answer(request)
+
+        return behave
+
+    def _session(self, method: str) -> Answer:
+        registry = self._registry
+
+        async def answer(request: bytes) -> bytes:
+            key = routing_key(request)
+            session = registry.get(key.name)
+            return _payload(await session.call(method, key.request_id, request))
+
+        return answer
+
+    def _session_or_new(self, method: str) -> Answer:
+        registry = self._registry
+        in_session = self._session(method)
+
+        async def answer(request: bytes) -> bytes:
+            key = routing_key(request)
+            if key.name:
+                return await in_session(request)
+            if not key.request_id:
+                return _payload(await registry.call_in_new(method, request))
+            return _payload(
+                await registry.requests.run(
+                    key.request_id, method, request, lambda: registry.call_in_new(method, request)
+                )
+            )
+
+        return answer
+
+    def _any_worker(self, method: str) -> Answer:
+        placement = self._registry.placement
+
+        async def answer(request: bytes) -> bytes:
+            link = placement.any_ready().link
+            assert link is not None
+            call = link.call(Frame(kind=FrameKind.CALL, method=method, payload=request))
+            try:
+                return _payload(await call.reply)
+            except LinkLostError:
+                raise not_ready() from None
+
+        return answer
+
+    def _run(self, method: str) -> Behaviour:
+        registry = self._registry
+
+        async def behave(request: bytes, context: Context) -> None:
+            check_size(request, registry.limits)
+            key = routing_key(request)
+            run = registry.get(key.name).run(method, key.request_id, request)
+            async with aclosing(run.follow()) as frames:
+                async for frame in frames:
+                    if frame.kind is FrameKind.FAILURE:
+                        raise FailedCallError(frame)
+                    if frame.kind is FrameKind.EVENT:
+                        await context.write(frame.payload)
+
+        return behave
+
+    async def _execute(self, _: Any, context: Context) -> None:
+        await ExecuteStream(context, self._registry, self._traffic).serve()
+
+
+def _payload(frame: Frame) -> bytes:
+    """Returns the response that a worker answered.
+
+    Raises:
+        FailedCallError: It answered FAILURE.
+    """
+    if frame.kind is FrameKind.FAILURE:
+        raise FailedCallError(frame)
+    return frame.payload

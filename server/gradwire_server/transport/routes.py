@@ -1,0 +1,59 @@
+"""Where each RPC goes."""
+
+from collections.abc import Mapping
+from enum import Enum, auto
+
+from google.protobuf.descriptor import ServiceDescriptor
+
+from gradwire.v1 import models_pb2, runs_pb2, server_pb2, sessions_pb2
+
+SERVICES: tuple[ServiceDescriptor, ...] = (
+    sessions_pb2.DESCRIPTOR.services_by_name["SessionService"],
+    models_pb2.DESCRIPTOR.services_by_name["ModelService"],
+    runs_pb2.DESCRIPTOR.services_by_name["RunService"],
+    server_pb2.DESCRIPTOR.services_by_name["ServerService"],
+)
+"""The services of the contract."""
+
+
+class Route(Enum):
+    """Where an RPC is answered."""
+
+    FRONT = auto()
+    """Here."""
+    ANY_WORKER = auto()
+    """By any ready worker; it concerns no session."""
+    SESSION = auto()
+    """By the worker of the session that the request names."""
+    SESSION_OR_NEW = auto()
+    """As SESSION; if the request names none, one is made."""
+    RUN = auto()
+    """By the worker of the session; many responses."""
+    EXECUTE = auto()
+    """By the worker of the session; many requests, each with one response."""
+
+
+ROUTES: Mapping[str, Route] = {
+    "SessionService.CreateSession": Route.FRONT,
+    "SessionService.GetSession": Route.FRONT,
+    "SessionService.ListSessions": Route.FRONT,
+    "SessionService.DeleteSession": Route.FRONT,
+    "SessionService.Execute": Route.EXECUTE,
+    "SessionService.FetchValues": Route.SESSION,
+    "SessionService.ReleaseValues": Route.SESSION,
+    "ModelService.CreateModel": Route.SESSION_OR_NEW,
+    "ModelService.GetModel": Route.SESSION,
+    "ModelService.ListModels": Route.SESSION,
+    "ModelService.DeleteModel": Route.SESSION,
+    "ModelService.Forward": Route.SESSION,
+    "ModelService.ComputeLoss": Route.SESSION,
+    "ModelService.Backward": Route.SESSION,
+    "ModelService.ZeroGrad": Route.SESSION,
+    "ModelService.Step": Route.SESSION,
+    "ModelService.FetchTensors": Route.SESSION,
+    "ModelService.SetTensors": Route.SESSION,
+    "RunService.Train": Route.RUN,
+    "ServerService.GetServerInfo": Route.FRONT,
+    "ServerService.GetCatalog": Route.ANY_WORKER,
+}
+"""The route of each RPC of the contract, by service and method name."""
