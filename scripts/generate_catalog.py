@@ -257,14 +257,13 @@ def render() -> str:
             _HEADER.format(version=torch.__version__.partition("+")[0]),
             *(_dict_text(title, about, rows) for title, about, rows in tables),
             *(_set_text(title, about, members) for title, about, members in sets),
-            _dict_text("GUARDED", _GUARDED_ABOUT, review.GUARDED),
+            _dict_text(
+                "GUARDED",
+                "What the server must check: torch does not, and the process would suffer.",
+                review.GUARDED,
+            ),
         )
     )
-
-
-_GUARDED_ABOUT = (
-    """What the server must check, because torch does not and the process would suffer."""
-)
 
 
 def _dict_text(title: str, about: str, rows: Rows) -> str:
@@ -297,8 +296,8 @@ overloaded  the structure (tensors, None, values, tuples of them) depends on the
 variable    the structure depends on shapes, contents or state
 object      something that the session holds and that does not travel
 
-A row of a module says what calling the module returns, one of an optimizer, scheduler or context
-says nothing.
+A row of a module says what calling the module returns; there the arguments are those of the
+constructor, too. A row of an optimizer, scheduler or context says nothing.
 """
 
 TORCH_VERSION = "{version}"
@@ -308,8 +307,9 @@ TORCH_VERSION = "{version}"
 def differences(old: str, new: str) -> list[str]:
     """Returns the lines that two texts of the module do not share, each after `-` or `+`."""
     before, after = old.splitlines(), new.splitlines()
-    gone = [f"- {line.strip()}" for line in before if line not in set(after)]
-    come = [f"+ {line.strip()}" for line in after if line not in set(before)]
+    kept = set(before) & set(after)
+    gone = [f"- {line.strip()}" for line in before if line not in kept]
+    come = [f"+ {line.strip()}" for line in after if line not in kept]
     return gone + come
 
 

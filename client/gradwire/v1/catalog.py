@@ -12,8 +12,8 @@ overloaded  the structure (tensors, None, values, tuples of them) depends on the
 variable    the structure depends on shapes, contents or state
 object      something that the session holds and that does not travel
 
-A row of a module says what calling the module returns, one of an optimizer, scheduler or context
-says nothing.
+A row of a module says what calling the module returns; there the arguments are those of the
+constructor, too. A row of an optimizer, scheduler or context says nothing.
 """
 
 TORCH_VERSION = "2.13.0"
@@ -1927,4 +1927,4 @@ GUARDED: dict[str, str] = {
         "index tensors must be copied, check_invariants must be true, is_coalesced not given"
     ),
 }
-"""What the server must check, because torch does not and the process would suffer."""
+"""What the server must check: torch does not, and the process would suffer."""
