@@ -1,1 +1,109 @@
-"""gradwire: PyTorch training as a service, with torch's own API."""
+"""gradwire: PyTorch training as a service, with torch's own API.
+
+``import gradwire as torch`` is an honest line: modules, losses, optimizers, autograd and tensor
+operations have torch's names and print what torch prints, while they run in a session on a
+server. No torch is needed here::
+
+    import gradwire as torch
+    import gradwire.nn as nn
+
+    model = nn.Linear(3, 1)
+    print(model(torch.randn(4, 3)))
+
+Importing this package loads nothing but this file; everything else is loaded when it is first used.
+"""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_SUBMODULES = (
+    "autograd",
+    "cuda",
+    "errors",
+    "fft",
+    "linalg",
+    "nn",
+    "optim",
+    "special",
+    "v1",
+)
+_LAZY = {
+    "GradwireError": "errors",
+    "Session": "session",
+    "Size": "types",
+    "Tensor": "tensor",
+    "as_tensor": "creation",
+    "autocast": "grad_mode",
+    "connect": "connection",
+    "current_session": "connection",
+    "device": "types",
+    "dtype": "types",
+    "enable_grad": "grad_mode",
+    "from_numpy": "creation",
+    "get_default_dtype": "creation",
+    "inference_mode": "grad_mode",
+    "is_grad_enabled": "grad_mode",
+    "is_tensor": "creation",
+    "manual_seed": "creation",
+    "no_grad": "grad_mode",
+    "set_grad_enabled": "grad_mode",
+    "tensor": "creation",
+    "train": "training",
+}
+_NUMBERS = {
+    "e": 2.718281828459045,
+    "inf": float("inf"),
+    "nan": float("nan"),
+    "newaxis": None,
+    "pi": 3.141592653589793,
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("__"):
+        raise AttributeError(f"module 'gradwire' has no attribute {name!r}")
+    value = _find(name)
+    globals()[name] = value
+    return value
+
+
+def _find(name: str) -> Any:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"gradwire.{name}")
+    if name in _LAZY:
+        return getattr(importlib.import_module(f"gradwire.{_LAZY[name]}"), name)
+    if name in _NUMBERS:
+        return _NUMBERS[name]
+    types = importlib.import_module("gradwire.types")
+    if name in types.DTYPES or name in types.DTYPE_ALIASES:
+        return types.DTYPES[types.DTYPE_ALIASES.get(name, name)]
+    if name in types.CONSTANTS:
+        return types.CONSTANTS[name]
+    namespace = importlib.import_module("gradwire.namespace")
+    getattribute, _ = namespace.catalog_getattr("torch", {})
+    try:
+        return getattribute(name)
+    except AttributeError:
+        raise AttributeError(
+            f"module 'gradwire' has no attribute {name!r}; what torch has and the server allows "
+            "is in gradwire.v1.catalog"
+        ) from None
+
+
+def __dir__() -> list[str]:
+    namespace = importlib.import_module("gradwire.namespace")
+    types = importlib.import_module("gradwire.types")
+    return sorted(
+        {
+            *globals(),
+            *_SUBMODULES,
+            *_LAZY,
+            *_NUMBERS,
+            *types.DTYPES,
+            *types.DTYPE_ALIASES,
+            *types.CONSTANTS,
+            *namespace.public_names("torch"),
+        }
+    )

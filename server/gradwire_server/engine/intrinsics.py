@@ -101,9 +101,12 @@ class Intrinsics:
             raise RuntimeError("no context was entered in this program")
         self._contexts.pop().__exit__(None, None, None)
 
-    def get_option(self, optimizer: torch.optim.Optimizer, group: int, name: str) -> Any:
-        """Returns an option such as `lr` of a parameter group."""
-        return optimizer.param_groups[group][name]
+    def options(self, optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+        """Returns the options of each parameter group, such as `lr`."""
+        return [
+            {name: value for name, value in group.items() if name != "params"}
+            for group in optimizer.param_groups
+        ]
 
     def set_option(
         self, optimizer: torch.optim.Optimizer, group: int, name: str, value: Any
@@ -117,17 +120,15 @@ class Intrinsics:
         Returns:
             Whether the closure is to be evaluated; if so, `resume_step` goes on with its loss.
         """
-        step = SteppedOptimizer(optimizer)
-        self._steps[id(optimizer)] = step
-        return step.advance(None)
+        self._steps[id(optimizer)] = SteppedOptimizer(optimizer)
+        return self.resume_step(optimizer, None)
 
     def resume_step(self, optimizer: torch.optim.Optimizer, loss: Any) -> bool:
         """Goes on with a step after the closure returned `loss`; returns as `begin_step`."""
-        return self._steps[id(optimizer)].advance(loss)
-
-    def finish_step(self, optimizer: torch.optim.Optimizer) -> Any:
-        """Returns what the optimizer's `step` returned."""
-        return self._steps.pop(id(optimizer)).result
+        wanted = self._steps[id(optimizer)].advance(loss)
+        if not wanted:
+            del self._steps[id(optimizer)]
+        return wanted
 
 
 _NOT_OPERATIONS = frozenset({"table", "close", "close_contexts"})

@@ -1,0 +1,217 @@
+"""Calls of cataloged names: recorded, with results of the kind that the catalog says."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from gradwire.connection import current_session
+from gradwire.recorder.slots import Remote, Slot
+from gradwire.recorder.values import Info, Unknown
+from gradwire.session import Session
+
+
+class RemoteObject(Remote):
+    """Something other than a tensor that lives on the server, such as an optimizer or a context."""
+
+    def __init__(self, slot: Slot) -> None:
+        self._slot = slot
+
+    def __repr__(self) -> str:
+        text: str = self._slot.session.fetch("gradwire.repr", (self,), {})
+        return text
+
+
+_tensor_class: type[Remote] = Remote
+
+
+def register_tensor_class(kind: type[Remote]) -> None:
+    """Tells what results are instances of; called once by the module that defines the class."""
+    global _tensor_class  # noqa: PLW0603
+    _tensor_class = kind
+
+
+def wrap(slot: Slot) -> Any:
+    """Returns the tensor of a slot."""
+    tensor = _tensor_class.__new__(_tensor_class)
+    tensor._slot = slot
+    return tensor
+
+
+def session_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Session:
+    """Returns the session of the first argument that lives in one, else the current session."""
+    for remote in _remotes(args):
+        return remote._slot.session
+    for remote in _remotes(kwargs.values()):
+        return remote._slot.session
+    return current_session()
+
+
+def _remotes(values: Any) -> Iterator[Remote]:
+    for value in values:
+        if isinstance(value, Remote):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from _remotes(value)
+
+
+def invoke(
+    session: Session, name: str, returns: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Calls an operation.
+
+    Args:
+        session: Where.
+        name: Its name in the catalog.
+        returns: What the catalog says of its result.
+        args: Positional arguments.
+        kwargs: Keyword arguments.
+
+    Returns:
+        A tensor, None, a Python value or a structure of them, as torch would.
+
+    Raises:
+        GradwireError: Now, if the result is a Python value; else when a value is wanted later.
+    """
+    if returns == "tensor":
+        return wrap(session.record(name, args, kwargs))
+    if returns == "none":
+        session.record(name, args, kwargs, wanted=False)
+        return None
+    if returns == "value":
+        return session.fetch(name, args, kwargs)
+    result = RemoteObject(session.record(name, args, kwargs))
+    if returns == "object":
+        return result
+    if returns == "variable":
+        return _unpack(session, result, _describe(session, result))
+    pattern = (name, _pattern(args, top=True), _pattern(kwargs))
+    structure = session.structures.get(pattern)
+    if structure is None:
+        structure = _describe(session, result)
+        if _is_fixed(structure):
+            session.structures[pattern] = structure
+        return _unpack(session, result, structure)
+    return _unpack(session, result, structure, known=False)
+
+
+def _describe(session: Session, result: RemoteObject) -> Any:
+    return session.fetch("gradwire.describe", (result,), {})
+
+
+def _is_fixed(structure: Any) -> bool:
+    """Whether a structure holds only tensors, so that another call's differs in nothing."""
+    if isinstance(structure, Info) or structure is None:
+        return True
+    if isinstance(structure, list | tuple) and not isinstance(structure, Unknown):
+        return all(_is_fixed(element) for element in structure)
+    return False
+
+
+def _pattern(value: Any, *, top: bool = False) -> Any:
+    """Returns what of the arguments decides the structure of an overloaded result."""
+    if isinstance(value, Remote):
+        return "remote"
+    if isinstance(value, tuple | list):
+        return (type(value), *[_pattern(element) for element in value])
+    if isinstance(value, dict):
+        return (dict, *[(key, _pattern(element)) for key, element in value.items()])
+    remote = getattr(value, "__gradwire_remote__", None)
+    if remote is not None:
+        # A module's own arguments decide too, so its results are its own affair.
+        return ("module", remote()._slot.handle or id(remote()._slot))
+    return repr(value)
+
+
+def _unpack(session: Session, result: RemoteObject, structure: Any, *, known: bool = True) -> Any:
+    """Returns a result in the shape of its structure, with a tensor for each description."""
+    if isinstance(structure, Info):
+        # The slot passes on to the tensor, and with it the duty to release it.
+        slot = result.__dict__.pop("_slot")
+        slot.info = structure if known else None
+        return wrap(slot)
+    if isinstance(structure, Unknown):
+        return result
+    if isinstance(structure, dict):
+        return {
+            key: _unpack(session, _item(session, result, key), element, known=known)
+            for key, element in structure.items()
+        }
+    if isinstance(structure, list | tuple):
+        elements = [
+            element
+            if not isinstance(element, Info | Unknown | list | tuple | dict)
+            else _unpack(session, _item(session, result, index), element, known=known)
+            for index, element in enumerate(structure)
+        ]
+        if isinstance(structure, list):
+            return elements
+        if hasattr(structure, "_fields"):
+            return type(structure)(*elements)
+        return type(structure)(elements)
+    return structure
+
+
+def _item(session: Session, result: RemoteObject, index: int | str) -> RemoteObject:
+    return RemoteObject(session.record("gradwire.getitem", (result, index), {}))
+
+
+def make_function(name: str, returns: str) -> Callable[..., Any]:
+    """Returns the function of a cataloged name."""
+    last = name.rpartition(".")[2]
+    in_place = last.endswith("_") and not name.startswith("torch.nn.utils.")
+
+    def function(*args: Any, **kwargs: Any) -> Any:
+        session = session_of(args, kwargs)
+        if in_place:
+            target = args[0] if args else next(iter(kwargs.values()))
+            session.record(name, args, kwargs, wanted=False)
+            target._slot.info = None
+            return target
+        if kwargs:
+            out = kwargs.get("out")
+            if out is not None:
+                session.record(name, args, kwargs, wanted=False)
+                return out
+        return invoke(session, name, returns, args, kwargs)
+
+    function.__name__ = function.__qualname__ = last
+    function.__module__ = "gradwire" + name.rpartition(".")[0].removeprefix("torch")
+    function.__doc__ = f"Records a call of ``{name}``; see torch's documentation of it."
+    return function
+
+
+def make_method(name: str, returns: str) -> Callable[..., Any]:
+    """Returns the method of ``Tensor`` of a cataloged name such as ``torch.Tensor.view``."""
+    last = name.rpartition(".")[2]
+    is_operator = last.startswith("__")
+    if (last.endswith("_") and not is_operator) or last in _IN_PLACE_OPERATORS:
+
+        def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+            slot = self._slot
+            slot.session.record(name, (self, *args), kwargs, wanted=False)
+            slot.info = None
+            return self
+
+    elif returns == "tensor":
+
+        def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+            return wrap(self._slot.session.record(name, (self, *args), kwargs))
+
+    else:
+
+        def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+            return invoke(self._slot.session, name, returns, (self, *args), kwargs)
+
+    method.__name__ = last
+    method.__qualname__ = f"Tensor.{last}"
+    method.__module__ = "gradwire"
+    method.__doc__ = f"Records a call of ``{name}``; see torch's documentation of it."
+    return method
+
+
+_IN_PLACE_OPERATORS = frozenset(
+    f"__i{operator}__"
+    for operator in (
+        *("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul"),
+        *("and", "or", "xor", "lshift", "rshift"),
+    )
+)

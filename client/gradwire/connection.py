@@ -1,0 +1,94 @@
+"""Which session operations go to: `connect`, and the default that first use makes."""
+
+import os
+import threading
+
+from gradwire.embedded import EmbeddedServer
+from gradwire.session import Session
+
+DEFAULT_TIMEOUT_SECONDS = 600.0
+
+_lock = threading.RLock()
+_sessions: list[Session] = []
+"""The sessions in use, the current one last; what `with` scopes are on top of the default."""
+_embedded: EmbeddedServer | None = None
+
+
+def connect(
+    address: str | None = None,
+    *,
+    token: str | None = None,
+    timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+) -> Session:
+    """Opens a session on a server and makes it the one that operations go to.
+
+    Calling this is optional: the first operation connects by itself. Used with ``with``, the session
+    ends with the block and the one before is current again::
+
+        with gradwire.connect("gpu-box:50051") as session:
+            model = nn.Linear(3, 5)
+
+    Args:
+        address: ``HOST:PORT`` or ``unix:PATH``. None means the environment's GRADWIRE_ADDRESS, and
+            if that is not set either, an embedded server: a process of its own that starts now and
+            ends with this program.
+        token: What authenticates the caller; None means the environment's GRADWIRE_TOKEN.
+        timeout_seconds: How long to wait for an answer before giving the server up.
+
+    Raises:
+        ServerUnavailableError: There is no server at the address.
+        AuthenticationError: The token is missing or wrong.
+    """
+    if timeout_seconds <= 0:
+        raise ValueError(f"timeout_seconds must be positive, not {timeout_seconds}")
+    if address is None:
+        address = os.environ.get("GRADWIRE_ADDRESS") or None
+    if token is None:
+        token = os.environ.get("GRADWIRE_TOKEN") or None
+    with _lock:
+        session = Session(
+            address or _embedded_address(), token=token, timeout_seconds=timeout_seconds
+        )
+        _sessions.append(session)
+        return session
+
+
+def current_session() -> Session:
+    """Returns the session that operations go to; connects if there is none."""
+    if _sessions:
+        return _sessions[-1]
+    with _lock:
+        return _sessions[-1] if _sessions else connect()
+
+
+def enter_session(session: Session) -> None:
+    """Makes a session current, as ``with`` does."""
+    with _lock:
+        if session in _sessions:
+            _sessions.remove(session)
+        _sessions.append(session)
+
+
+def leave_session(session: Session) -> None:
+    """Ends a session, as the end of a ``with`` block does."""
+    with _lock:
+        if session in _sessions:
+            _sessions.remove(session)
+    session.close()
+
+
+def _embedded_address() -> str:
+    global _embedded  # noqa: PLW0603  # one embedded server a process
+    if _embedded is None:
+        _embedded = EmbeddedServer()
+    return _embedded.address
+
+
+def _forget() -> None:
+    """In a forked child: sessions and the server are the parent's."""
+    global _embedded  # noqa: PLW0603
+    _sessions.clear()
+    _embedded = None
+
+
+os.register_at_fork(after_in_child=_forget)

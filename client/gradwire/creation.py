@@ -1,0 +1,175 @@
+"""Tensors from Python and numpy data."""
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from gradwire.calls import make_method, session_of, wrap
+from gradwire.connection import current_session
+from gradwire.recorder.values import Info, numpy_dtype, tensor_message
+from gradwire.tensor import Tensor
+from gradwire.types import DTYPE_OF_DATA_TYPE, DTYPES, Size, device, dtype
+from gradwire.v1.catalog import METHODS
+
+
+def tensor(
+    data: Any,
+    *,
+    dtype: dtype | None = None,
+    device: "device | str | None" = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """Returns a tensor with the elements of `data`.
+
+    Args:
+        data: A number, nested sequences of numbers, an array, or a tensor.
+        dtype: The element type; by default that of an array, else ``float32`` for floats,
+            ``int64`` for integers, ``bool`` for booleans and ``complex64`` for complex numbers.
+        device: Where it is to be; the session's device by default.
+        requires_grad: Whether autograd is to track it.
+
+    Raises:
+        ValueError: The sequences are not of equal length.
+        TypeError: There is no element type for the data.
+        RuntimeError: A gradient is required of a type that can't have one.
+    """
+    if isinstance(data, Tensor):
+        copied = data.detach().clone()
+        if dtype is not None or device is not None:
+            copied = copied.to(device=device or data.device, dtype=dtype or data.dtype)
+        return copied.requires_grad_() if requires_grad else copied
+    return _put(as_array(data, dtype), requires_grad=requires_grad, device=device)
+
+
+def as_tensor(
+    data: Any, dtype: dtype | None = None, device: "device | str | None" = None
+) -> Tensor:
+    """Returns `data` if it is a tensor of that type already, else a tensor made of it."""
+    if isinstance(data, Tensor):
+        if dtype is None and device is None:
+            return data
+        converted: Tensor = data.to(device=device or data.device, dtype=dtype or data.dtype)
+        return converted
+    return tensor(data, dtype=dtype, device=device)
+
+
+def from_numpy(array: "np.ndarray[Any, Any]") -> Tensor:
+    """Returns a tensor with the elements of an array. Unlike torch's it shares no memory."""
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"expected np.ndarray (got {type(array).__name__})")
+    return _put(array)
+
+
+def tensor_like(value: Any) -> Any:
+    """Returns what to send for an argument that is not a tensor of ours.
+
+    Arrays and tensors of a local torch are sent as tensors, iterators as lists.
+
+    Raises:
+        TypeError: There is no way to send it.
+    """
+    if isinstance(value, np.ndarray):
+        return _put(value)
+    if isinstance(value, Iterator):
+        return list(value)
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(value, torch.Tensor):
+        return from_local(value)
+    if callable(value):
+        raise TypeError(
+            f"{value!r} is a function and can't be sent: operations are data. Call it in "
+            "your program instead."
+        )
+    raise TypeError(f"a {type(value).__name__} can't be sent to the server: {value!r}")
+
+
+def from_local(value: Any) -> Tensor:
+    """Returns a tensor with the elements of a tensor of a locally installed torch."""
+    plain = value.detach().cpu().contiguous()
+    raw = plain.reshape(-1).view(sys.modules["torch"].uint8).numpy()
+    element = DTYPES[str(plain.dtype).removeprefix("torch.")]
+    array = raw.view(numpy_dtype(element)).reshape(tuple(plain.shape))
+    return _put(array, requires_grad=value.requires_grad and value.is_leaf)
+
+
+def as_array(data: Any, dtype: dtype | None) -> "np.ndarray[Any, Any]":
+    """Returns an array with the elements of `data`, of the type that torch would choose."""
+    target = None if dtype is None else numpy_dtype(dtype)
+    if isinstance(data, np.ndarray | np.generic):
+        return np.asarray(data, target)
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(data, torch.Tensor):
+        return np.asarray(data.detach().cpu().numpy(), target)
+    plain = _plain(data)
+    try:
+        array = np.array(plain)
+    except ValueError as error:
+        raise ValueError(f"sequences of unequal length can't be a tensor: {error}") from None
+    if array.dtype.kind not in "biufc" and array.size:
+        raise TypeError(f"can't make a tensor of {type(data).__name__} with {array.dtype} elements")
+    if target is not None:
+        return array.astype(target)
+    if array.dtype.kind == "f" and not _holds_arrays(data):
+        return array.astype(np.float32)
+    if array.dtype.kind == "c" and not _holds_arrays(data):
+        return array.astype(np.complex64)
+    return array
+
+
+def _plain(data: Any) -> Any:
+    if isinstance(data, Tensor):
+        return data.tolist()
+    if isinstance(data, list | tuple | range):
+        return [_plain(element) for element in data]
+    return data
+
+
+def _holds_arrays(data: Any) -> bool:
+    while isinstance(data, list | tuple) and data:
+        data = data[0]
+    return isinstance(data, np.ndarray | np.generic)
+
+
+def _put(
+    array: "np.ndarray[Any, Any]",
+    *,
+    requires_grad: bool = False,
+    device: "device | str | None" = None,
+) -> Tensor:
+    session = current_session()
+    message = tensor_message(array, requires_grad=requires_grad)
+    element = DTYPE_OF_DATA_TYPE[message.dtype]
+    if requires_grad and not (element.is_floating_point or element.is_complex):
+        raise RuntimeError(
+            "Only Tensors of floating point and complex dtype can require gradients"
+        )
+    slot = session.put(message)
+    own = _device(session.device)
+    slot.info = Info(element, Size(array.shape), requires_grad, own, "torch.Tensor")
+    result: Tensor = wrap(slot)
+    if device is not None and _device(device) != own:
+        result = result.to(_device(device))
+        if requires_grad:
+            result = result.detach().requires_grad_()
+    return result
+
+
+def _device(name: "device | str") -> device:
+    return device(name)
+
+
+def is_tensor(obj: Any) -> bool:
+    """Returns whether `obj` is a tensor of gradwire."""
+    return isinstance(obj, Tensor)
+
+
+def get_default_dtype() -> dtype:
+    """Returns the element type of tensors made of Python floats: always float32."""
+    return DTYPES["float32"]
+
+
+def manual_seed(seed: int) -> None:
+    """Seeds the random numbers of the current session, as torch.manual_seed does for a process."""
+    current_session().record("torch.manual_seed", (seed,), {}, wanted=False)

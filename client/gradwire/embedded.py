@@ -1,0 +1,102 @@
+"""An embedded server: a local server process that lives as long as the program."""
+
+import atexit
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+import grpc
+
+from gradwire.errors import ServerUnavailableError
+from gradwire.transport.channel import open_channel
+
+START_TIMEOUT_SECONDS = 60.0
+STOP_TIMEOUT_SECONDS = 10.0
+
+
+class EmbeddedServer:
+    """A server process on a unix socket in a private folder.
+
+    It ends with this program, whatever way the program ends: at exit it is told to stop, and if
+    this process is killed the server notices by itself.
+
+    Attributes:
+        address: Where it listens, ``unix:PATH``.
+
+    Raises:
+        ServerUnavailableError: The server's parts are not installed, or it did not start.
+    """
+
+    def __init__(self) -> None:
+        if importlib.util.find_spec("gradwire_server") is None or (
+            importlib.util.find_spec("torch") is None
+        ):
+            raise ServerUnavailableError(
+                "no address is given and there is no embedded server: the server's parts are not "
+                "installed. pip install 'gradwire[server]', or set GRADWIRE_ADDRESS or "
+                "gradwire.connect(address) to the address of a server."
+            )
+        self._folder = tempfile.mkdtemp(prefix="gradwire-")
+        self.address = f"unix:{self._folder}/server.sock"
+        self._log_path = os.path.join(self._folder, "server.log")
+        with open(self._log_path, "wb") as log:
+            self._process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "gradwire_server",
+                    "serve",
+                    "--address",
+                    self.address,
+                    "--parent-pid",
+                    str(os.getpid()),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # A Ctrl-C in the terminal is for the program, which then ends the server.
+                start_new_session=True,
+            )
+        self._owner = os.getpid()
+        atexit.register(self.stop)
+        self._wait_until_listening()
+
+    def _wait_until_listening(self) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_SECONDS
+        with open_channel(self.address) as channel:
+            ready = grpc.channel_ready_future(channel)
+            while time.monotonic() < deadline:
+                try:
+                    ready.result(timeout=0.1)
+                except grpc.FutureTimeoutError:
+                    if self._process.poll() is not None:
+                        break
+                else:
+                    return
+        log = self.log()
+        self.stop()
+        raise ServerUnavailableError(f"the embedded server did not start; its log says:\n{log}")
+
+    def log(self) -> str:
+        """Returns the end of what the server has logged."""
+        with open(self._log_path, encoding="utf-8", errors="replace") as log:
+            return log.read()[-4000:]
+
+    def stop(self) -> None:
+        """Ends the server and removes its folder."""
+        if os.getpid() != self._owner:
+            # A forked child does not own its parent's server.
+            return
+        atexit.unregister(self.stop)
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(STOP_TIMEOUT_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)

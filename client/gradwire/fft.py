@@ -1,0 +1,6 @@
+"""``torch.fft`` on the server."""
+
+from gradwire.namespace import catalog_getattr, public_names
+
+__all__ = public_names("torch.fft")  # noqa: PLE0605
+__getattr__, __dir__ = catalog_getattr("torch.fft", globals())

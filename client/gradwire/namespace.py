@@ -1,0 +1,45 @@
+"""Modules whose names come from the catalog: each function is made when it is first used."""
+
+from collections.abc import Callable
+from typing import Any
+
+from gradwire.calls import make_function
+from gradwire.v1.catalog import FUNCTIONS, INITIALIZERS
+
+_TABLES = (FUNCTIONS, INITIALIZERS)
+
+
+def public_names(prefix: str) -> list[str]:
+    """Returns the functions of a namespace such as ``torch.nn.functional``."""
+    start = prefix + "."
+    return [
+        name.removeprefix(start)
+        for table in _TABLES
+        for name in table
+        if name.startswith(start) and "." not in name.removeprefix(start)
+    ]
+
+
+def catalog_getattr(
+    prefix: str, namespace: dict[str, Any]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Returns ``__getattr__`` and ``__dir__`` of a module.
+
+    Args:
+        prefix: Its name in torch, such as ``torch.nn.functional``.
+        namespace: Its globals; functions made are kept there.
+    """
+
+    def getattribute(name: str) -> Any:
+        full = f"{prefix}.{name}"
+        for table in _TABLES:
+            if full in table:
+                function = namespace[name] = make_function(full, table[full])
+                return function
+        module = "gradwire" + prefix.removeprefix("torch")
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+
+    def directory() -> list[str]:
+        return sorted({*namespace, *public_names(prefix)})
+
+    return getattribute, directory

@@ -1,0 +1,180 @@
+"""Modules of torch itself: they live on the server, and are described when somebody asks."""
+
+from typing import Any
+
+from gradwire.calls import RemoteObject, invoke, session_of
+from gradwire.nn.module import Module
+from gradwire.nn.parameter import Parameter
+from gradwire.recorder.values import Info
+from gradwire.session import Session
+from gradwire.tensor import Tensor
+from gradwire.v1.catalog import LOSSES, MODULES
+
+_LAZY = frozenset({"_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"})
+
+
+class BuiltinModule(Module):
+    """A module of ``torch.nn``. Takes the arguments that torch's class takes.
+
+    What it consists of is asked of the server when it is first needed, for all modules made until
+    then at once.
+    """
+
+    _catalog_name = ""
+    _returns = "overloaded"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+        session = session_of(args, kwargs)
+        remote = RemoteObject(session.record(self._catalog_name, args, kwargs))
+        self._set_up(session, remote)
+
+    def _set_up(self, session: Session, remote: RemoteObject) -> None:
+        state = self.__dict__
+        for name in _LAZY:
+            state.pop(name, None)
+        state["_remote"] = remote
+        session.undescribed[self] = None
+
+    def __gradwire_remote__(self) -> RemoteObject:
+        """Returns what stands for the module on the server."""
+        remote: RemoteObject = self.__dict__["_remote"]
+        return remote
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Records a call of the module."""
+        session = self.__gradwire_remote__()._slot.session
+        return invoke(session, "gradwire.call", self._returns, (self, *args), kwargs)
+
+    def train(self: Any, mode: bool = True) -> Any:
+        """Switches the module to training mode, or to evaluation mode."""
+        super().train(mode)
+        remote = self.__gradwire_remote__()
+        remote._slot.session.record("torch.nn.Module.train", (remote, mode), {}, wanted=False)
+        return self
+
+    def _apply_to(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        remote = self.__gradwire_remote__()
+        remote._slot.session.record(
+            "torch.nn.Module.to", (remote, *args), kwargs, wanted=False
+        )
+        for table in (self._parameters, self._buffers):
+            for member in table.values():
+                if member is not None:
+                    member._slot.info = None
+
+    def extra_repr(self) -> str:
+        """Returns what torch prints between the parentheses."""
+        remote = self.__gradwire_remote__()
+        description = remote._slot.session.fetch("gradwire.describe", (remote,), {})
+        text: str = description[""]["extra_repr"]
+        return text
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _LAZY:
+            _describe_all(self.__gradwire_remote__()._slot.session, self)
+            return self.__dict__[name]
+        if name == "_remote":
+            raise AttributeError(
+                f"{type(self).__name__}.__init__() was not called; call super().__init__() first"
+            )
+        if "_modules" not in self.__dict__ and not name.startswith("__"):
+            _describe_all(self.__gradwire_remote__()._slot.session, self)
+            if name in self.__dict__:
+                return self.__dict__[name]
+        return super().__getattr__(name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "training" or "_remote" not in self.__dict__:
+            super().__setattr__(name, value)
+            return
+        session = self.__gradwire_remote__()._slot.session
+        if "_modules" not in self.__dict__:
+            _describe_all(session, self)
+        super().__setattr__(name, value)
+        if name in self.__dict__["_server_attributes"]:
+            session.record(
+                "gradwire.setattr", (self.__gradwire_remote__(), name, value), {}, wanted=False
+            )
+
+
+def _describe_all(session: Session, wanted: BuiltinModule) -> None:
+    """Asks what all modules made since the last time consist of."""
+    session.undescribed[wanted] = None
+    pending = list(session.undescribed)
+    session.undescribed.clear()
+    remotes = [module.__gradwire_remote__() for module in pending]
+    descriptions = session.fetch_all([("gradwire.describe", (remote,), {}) for remote in remotes])
+    for module, description in zip(pending, descriptions, strict=True):
+        _fill(session, module, description, "")
+
+
+def _fill(session: Session, module: Module, description: dict[str, Any], path: str) -> None:
+    """Gives a module the members that its description tells of."""
+    own = description[path]
+    remote = module.__gradwire_remote__()  # type: ignore[attr-defined]
+    state = module.__dict__
+    state["_parameters"] = {
+        name: _member(session, remote, name, info) for name, info in own["parameters"].items()
+    }
+    state["_buffers"] = {
+        name: _member(session, remote, name, info) for name, info in own["buffers"].items()
+    }
+    state["_non_persistent_buffers_set"] = set(own["non_persistent"])
+    state["training"] = own["training"]
+    state["_modules"] = {}
+    for name, type_name in own["modules"].items():
+        child_remote = RemoteObject(session.record("gradwire.getattr", (remote, name), {}))
+        child = _proxy(type_name, child_remote)
+        _fill(session, child, description, f"{path}.{name}" if path else name)
+        state["_modules"][name] = child
+    attributes = {k: v for k, v in own["attributes"].items() if k != "training"}
+    for name, value in attributes.items():
+        state.setdefault(name, value)
+    state["_server_attributes"] = {*attributes, *own["parameters"], *own["buffers"], *own["modules"]}
+
+
+def _member(session: Session, remote: RemoteObject, name: str, info: Info | None) -> Tensor | None:
+    if info is None:
+        return None
+    kind = Parameter if info.type == "torch.nn.Parameter" else Tensor
+    member = kind.__new__(kind)
+    member._slot = session.record("gradwire.getattr", (remote, name), {})
+    member._slot.info = info
+    return member
+
+
+def _proxy(type_name: str, remote: RemoteObject) -> BuiltinModule:
+    """Returns what stands for a submodule that torch made."""
+    name = type_name.rpartition(".")[2]
+    kind = module_class(f"torch.nn.{name}") or type(name, (BuiltinModule,), {})
+    proxy: BuiltinModule = kind.__new__(kind)
+    Module.__init__(proxy)
+    proxy.__dict__["_remote"] = remote
+    return proxy
+
+
+_classes: dict[str, type[BuiltinModule]] = {}
+
+
+def module_class(name: str) -> type[BuiltinModule] | None:
+    """Returns the class of a cataloged module such as ``torch.nn.Linear``, or None."""
+    known = _classes.get(name)
+    if known is not None:
+        return known
+    returns = MODULES.get(name) or LOSSES.get(name)
+    if returns is None:
+        return None
+    last = name.rpartition(".")[2]
+    made = type(
+        last,
+        (BuiltinModule,),
+        {
+            "_catalog_name": name,
+            "_returns": returns,
+            "__module__": "gradwire.nn",
+            "__doc__": f"``{name}`` on the server; see torch's documentation of it.",
+        },
+    )
+    _classes[name] = made
+    return made

@@ -1,0 +1,6 @@
+"""``torch.nn.utils`` on the server: clipping of gradients, parameters as one vector."""
+
+from gradwire.namespace import catalog_getattr, public_names
+
+__all__ = public_names("torch.nn.utils")  # noqa: PLE0605
+__getattr__, __dir__ = catalog_getattr("torch.nn.utils", globals())

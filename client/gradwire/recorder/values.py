@@ -1,0 +1,144 @@
+"""Values that come back from the server, as Python and numpy values."""
+
+from collections import namedtuple
+from functools import cache
+from typing import Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from gradwire.types import CONSTANTS, DTYPE_OF_DATA_TYPE, DTYPE_OF_NUMPY_NAME, Size, device, dtype
+from gradwire.v1 import values_pb2
+
+
+class Info(NamedTuple):
+    """What is known of a tensor on the server without its elements.
+
+    Attributes:
+        dtype: Its element type.
+        shape: The size of each dimension.
+        requires_grad: Whether autograd tracks it.
+        device: Where it is.
+        type: Its class, ``torch.Tensor`` or ``torch.nn.Parameter``.
+    """
+
+    dtype: dtype | None
+    shape: Size
+    requires_grad: bool
+    device: device
+    type: str
+
+
+class Unknown(NamedTuple):
+    """Something on the server that does not travel, by its class."""
+
+    type: str
+
+
+@cache
+def numpy_dtype(element: dtype) -> "np.dtype[Any]":
+    """Returns numpy's dtype for an element type; ``ml_dtypes`` supplies bfloat16 and float8."""
+    custom = getattr(ml_dtypes, element.numpy_name, None)
+    return np.dtype(custom or element.numpy_name).newbyteorder("<")
+
+
+def dtype_of_array(array: "np.ndarray[Any, Any]") -> dtype:
+    """Returns the element type of an array.
+
+    Raises:
+        TypeError: torch has no such type.
+    """
+    found = DTYPE_OF_NUMPY_NAME.get(array.dtype.name)
+    if found is None:
+        raise TypeError(
+            f"can't convert an array of {array.dtype}; the types that work are "
+            f"{', '.join(DTYPE_OF_NUMPY_NAME)}"
+        )
+    return found
+
+
+def tensor_message(
+    array: "np.ndarray[Any, Any]", *, requires_grad: bool = False
+) -> values_pb2.Tensor:
+    """Returns the wire form of an array.
+
+    Raises:
+        TypeError: torch has no such element type.
+    """
+    element = dtype_of_array(array)
+    little = np.ascontiguousarray(array, dtype=numpy_dtype(element))
+    return values_pb2.Tensor(
+        dtype=element.data_type,  # type: ignore[arg-type]
+        shape=array.shape,
+        data=little.tobytes(),
+        requires_grad=requires_grad,
+    )
+
+
+def array_of_tensor(tensor: values_pb2.Tensor) -> "np.ndarray[Any, Any]":
+    """Returns a writable array with a tensor's elements."""
+    element = numpy_dtype(DTYPE_OF_DATA_TYPE[tensor.dtype])
+    return np.frombuffer(bytearray(tensor.data), dtype=element).reshape(tuple(tensor.shape))
+
+
+def decode(value: values_pb2.Value) -> Any:
+    """Returns a fetched value: tensors as arrays, described tensors as `Info`."""
+    kind = value.WhichOneof("kind")
+    match kind:
+        case "bool_value" | "int_value" | "float_value" | "string_value":
+            return getattr(value, kind)
+        case "none":
+            return None
+        case "tensor":
+            return array_of_tensor(value.tensor)
+        case "list":
+            return [decode(element) for element in value.list.values]
+        case "tuple":
+            elements = tuple(decode(element) for element in value.tuple.values)
+            return make_tuple(value.tuple.type, tuple(value.tuple.names), elements)
+        case "dict":
+            return {entry.key: decode(entry.value) for entry in value.dict.entries}
+        case "complex_value":
+            return complex(value.complex_value.real, value.complex_value.imaginary)
+        case "dtype":
+            return DTYPE_OF_DATA_TYPE[value.dtype]
+        case "device":
+            return device(value.device)
+        case "constant":
+            return CONSTANTS[value.constant.removeprefix("torch.")]
+        case "description":
+            return _decode_description(value.description)
+        case _:
+            raise AssertionError(f"the server sent a value of kind {kind}")
+
+
+def _decode_description(description: values_pb2.Description) -> Any:
+    if not description.device:
+        return Unknown(description.type)
+    return Info(
+        dtype=DTYPE_OF_DATA_TYPE.get(description.dtype),
+        shape=Size(description.shape),
+        requires_grad=description.requires_grad,
+        device=device(description.device),
+        type=description.type,
+    )
+
+
+def make_tuple(type_name: str, names: tuple[str, ...], elements: tuple[Any, ...]) -> Any:
+    """Returns elements as the tuple that torch returns: plain, a `Size` or a named one."""
+    if type_name == "torch.Size":
+        return Size(elements)
+    if names:
+        return _named_tuple(type_name, names)(*elements)
+    return elements
+
+
+@cache
+def _named_tuple(type_name: str, names: tuple[str, ...]) -> Any:
+    base = namedtuple(type_name.rsplit(".", 1)[-1], names)  # type: ignore[misc]  # noqa: PYI024
+
+    def __repr__(self: Any) -> str:
+        fields = ",\n".join(f"{name}={value!r}" for name, value in zip(names, self, strict=True))
+        return f"{type_name}(\n{fields})"
+
+    return type(base.__name__, (base,), {"__slots__": (), "__repr__": __repr__})

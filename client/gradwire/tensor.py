@@ -1,0 +1,190 @@
+"""Tensors: handles to values on the server, with the methods of torch's."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from gradwire.calls import make_method, register_tensor_class, wrap
+from gradwire.recorder.slots import Remote
+from gradwire.recorder.values import Info
+from gradwire.types import DTYPES, Size, device, dtype
+from gradwire.v1.catalog import METHODS, PROPERTIES, SETTABLE_PROPERTIES
+
+
+class Tensor(Remote):
+    """A tensor that lives in a session.
+
+    It has torch's methods and operators. They are recorded, not carried out at once; what
+    returns a Python value (``item``, ``tolist``, ``print``, ``if``) sends everything recorded and
+    waits for that value.
+    """
+
+    __array_priority__ = 1000
+    """numpy leaves mixed operations to this class."""
+
+    def _info(self) -> Info:
+        slot = self._slot
+        if slot.info is None:
+            slot.info = slot.session.fetch("gradwire.describe", (self,), {})
+        info: Info = slot.info
+        return info
+
+    @property
+    def shape(self) -> Size:
+        """The size of each dimension."""
+        return self._info().shape
+
+    @property
+    def dtype(self) -> dtype:
+        """The element type."""
+        element = self._info().dtype
+        assert element is not None
+        return element
+
+    @property
+    def device(self) -> device:
+        """The device it is on."""
+        return self._info().device
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def is_cuda(self) -> bool:
+        """Whether it is on a CUDA device."""
+        return self.device.type == "cuda"
+
+    def dim(self) -> int:
+        """Returns the number of dimensions."""
+        return len(self.shape)
+
+    ndimension = dim
+
+    def size(self, dim: int | None = None) -> Any:
+        """Returns the size of each dimension, or of one."""
+        return self.shape if dim is None else self.shape[dim]
+
+    def numel(self) -> int:
+        """Returns the number of elements."""
+        return self.shape.numel()
+
+    nelement = numel
+
+    def is_floating_point(self) -> bool:
+        """Returns whether the element type is a floating point type."""
+        return self.dtype.is_floating_point
+
+    def is_complex(self) -> bool:
+        """Returns whether the element type is a complex type."""
+        return self.dtype.is_complex
+
+    def element_size(self) -> int:
+        """Returns the bytes of one element."""
+        return self.dtype.itemsize
+
+    def numpy(self, *, force: bool = False) -> "np.ndarray[Any, Any]":
+        """Returns a copy of the elements as a numpy array of the same shape.
+
+        Args:
+            force: Whether to detach from autograd first, as in torch.
+
+        Raises:
+            RuntimeError: The tensor requires a gradient, and `force` is not given.
+        """
+        if not force and self.requires_grad:
+            raise RuntimeError(
+                "Can't call numpy() on Tensor that requires grad. "
+                "Use tensor.detach().numpy() instead."
+            )
+        return self._elements()
+
+    def _elements(self) -> "np.ndarray[Any, Any]":
+        array: np.ndarray[Any, Any] = self._slot.session.fetch("torch.Tensor.detach", (self,), {})
+        return array
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> "np.ndarray[Any, Any]":
+        array = self.numpy()
+        return array if dtype is None else array.astype(dtype, copy=False)
+
+    def tolist(self) -> Any:
+        """Returns the elements as nested lists of Python numbers."""
+        array = self._elements()
+        if array.dtype.kind == "V" or array.dtype.name.startswith(("bfloat16", "float8")):
+            array = array.astype(np.float32)
+        return array.tolist()
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len() of a 0-d tensor")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator["Tensor"]:
+        if not self.shape:
+            raise TypeError("iteration over a 0-d tensor")
+        return iter(self.unbind(0))
+
+    def __repr__(self, *, tensor_contents: str | None = None) -> str:
+        text: str = self._slot.session.fetch("gradwire.repr", (self,), {})
+        return text
+
+    def __format__(self, format_spec: str) -> str:
+        if self.dim() == 0:
+            return format(self.item(), format_spec)
+        return object.__format__(self, format_spec)
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Tensor":
+        copied = type(self).__new__(type(self))
+        copied._slot = self._slot.session.record("gradwire.deepcopy", (self,), {})
+        memo[id(self)] = copied
+        return copied
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError(
+            "a tensor on a server can't be pickled; take its elements with .numpy() or "
+            "save it with gradwire.save"
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        full = f"torch.Tensor.{name}"
+        if full in METHODS:
+            raise AttributeError(f"Tensor.{name} is not set up")
+        raise AttributeError(f"'Tensor' object has no attribute {name!r}")
+
+
+def _make_property(name: str, returns: str) -> property:
+    last = name.rpartition(".")[2]
+    getter = make_method(name, returns)
+
+    def setter(self: Tensor, value: Any) -> None:
+        self._slot.session.record("gradwire.setattr", (self, last, value), {}, wanted=False)
+        self._slot.info = None
+
+    return property(getter, setter if name in SETTABLE_PROPERTIES else None, doc=getter.__doc__)
+
+
+def _requires_grad(self: Tensor) -> bool:
+    return self._info().requires_grad
+
+
+def _add_table() -> None:
+    """Gives the class a method for each row of the catalog that it does not define itself."""
+    for name, returns in METHODS.items():
+        last = name.rpartition(".")[2]
+        if last not in vars(Tensor):
+            setattr(Tensor, last, make_method(name, returns))
+    for name, returns in PROPERTIES.items():
+        last = name.rpartition(".")[2]
+        if last not in vars(Tensor):
+            setattr(Tensor, last, _make_property(name, returns))
+    setter = vars(Tensor)["requires_grad"].fset
+    Tensor.requires_grad = property(_requires_grad, setter)  # type: ignore[attr-defined]
+
+
+_add_table()
+register_tensor_class(Tensor)

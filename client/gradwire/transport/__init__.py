@@ -1,0 +1,1 @@
+"""The way to the server: channel, calls, the Execute stream."""

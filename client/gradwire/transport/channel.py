@@ -1,0 +1,141 @@
+"""Channels to a server, and what its statuses are to Python."""
+
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from gradwire.errors import (
+    AuthenticationError,
+    DeadlineError,
+    GradwireError,
+    ServerError,
+    ServerUnavailableError,
+    error_from_reason,
+)
+
+Response = TypeVar("Response")
+
+CHANNEL_OPTIONS: list[tuple[str, int]] = [
+    # The server checks sizes and says which limit is in force; gRPC's 4 MiB would cut in first.
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    # A dead peer is noticed within a minute; the server permits pings this often.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+]
+"""What the SDK sets on its channels; the server's settings match."""
+
+FIRST_RETRY_SECONDS = 0.05
+LAST_RETRY_SECONDS = 1.0
+
+_STATUS_ERRORS: dict[grpc.StatusCode, type[GradwireError]] = {
+    grpc.StatusCode.UNAVAILABLE: ServerUnavailableError,
+    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineError,
+    grpc.StatusCode.UNAUTHENTICATED: AuthenticationError,
+}
+
+
+def open_channel(address: str) -> grpc.Channel:
+    """Returns a channel to ``HOST:PORT`` or ``unix:PATH``; it connects when it is first used."""
+    return grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
+
+
+def call_metadata(token: str | None) -> tuple[tuple[str, str], ...]:
+    """Returns the metadata that authenticates calls."""
+    return () if token is None else (("authorization", f"Bearer {token}"),)
+
+
+def new_request_id() -> str:
+    """Returns an id that makes retries of one request safe."""
+    return uuid.uuid4().hex
+
+
+def status_error(code: int, message: str, details: Any) -> GradwireError:
+    """Returns the exception for a status with details, as failures in band carry it."""
+    return _with_details(status_pb2.Status(code=code, message=message, details=details))
+
+
+def _with_details(status: status_pb2.Status) -> GradwireError:
+    info = error_details_pb2.ErrorInfo()
+    for detail in status.details:
+        if detail.Is(info.DESCRIPTOR):
+            detail.Unpack(info)
+    return error_from_reason(info.reason, status.message, info.metadata)
+
+
+def rpc_error(error: grpc.RpcError, address: str) -> GradwireError:
+    """Returns the exception for a failed call.
+
+    Args:
+        error: What gRPC raised.
+        address: The server's address, for the message.
+    """
+    metadata: Mapping[str, Any] = dict(error.trailing_metadata() or ())  # type: ignore[attr-defined]
+    packed = metadata.get("grpc-status-details-bin")
+    if packed is not None:
+        return _with_details(status_pb2.Status.FromString(packed))
+    code: grpc.StatusCode = error.code()  # type: ignore[attr-defined]
+    text: str = error.details()  # type: ignore[attr-defined]
+    kind = _STATUS_ERRORS.get(code, ServerError)
+    return kind(f"the server at {address} answered {code.name}: {text}", reason=code.name)
+
+
+def is_transient(error: grpc.RpcError) -> bool:
+    """Whether the connection failed, so that the same request may be sent once more.
+
+    Only UNAVAILABLE without a reason of the server's own: SESSION_LOST and the like are answers.
+    """
+    metadata = dict(error.trailing_metadata() or ())  # type: ignore[attr-defined]
+    unavailable = error.code() is grpc.StatusCode.UNAVAILABLE  # type: ignore[attr-defined]
+    return unavailable and "grpc-status-details-bin" not in metadata
+
+
+def retry_delays(deadline: float) -> Iterator[float]:
+    """Yields how long to wait before each further attempt, until `deadline` (monotonic time)."""
+    delay = FIRST_RETRY_SECONDS
+    while time.monotonic() + delay < deadline:
+        yield delay
+        delay = min(2 * delay, LAST_RETRY_SECONDS)
+
+
+def call_unary(
+    method: Callable[..., Response],
+    request: Message,
+    *,
+    address: str,
+    token: str | None,
+    timeout_seconds: float,
+) -> Response:
+    """Calls a unary RPC; a request that may be repeated is repeated while nobody answers.
+
+    Args:
+        method: The stub's method.
+        request: Its request. It is sent again only if it changes nothing or carries a `request_id`.
+        address: The server's address, for messages.
+        token: What authenticates the caller.
+        timeout_seconds: How long to try, all attempts together.
+
+    Raises:
+        GradwireError: The server refused, or did not answer in time.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    delays = retry_delays(deadline)
+    while True:
+        try:
+            return method(
+                request,
+                timeout=max(deadline - time.monotonic(), 0.001),
+                metadata=call_metadata(token),
+            )
+        except grpc.RpcError as error:
+            delay = next(delays, None) if is_transient(error) else None
+            if delay is None:
+                raise rpc_error(error, address) from None
+            time.sleep(delay)
