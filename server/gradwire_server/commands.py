@@ -3,7 +3,7 @@
 import asyncio
 import importlib.util
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import grpc
 import typer
@@ -118,7 +118,7 @@ def serve(
 def health(address: Address = DEFAULT_ADDRESS) -> None:
     """Tells whether a server takes calls; the exit status is 0 if so, else 1."""
     with grpc.insecure_channel(address, options=CLIENT_OPTIONS) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
+        stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
             response = stub.Check(health_pb2.HealthCheckRequest(), timeout=CALL_TIMEOUT_SECONDS)
         except grpc.RpcError as error:
@@ -166,7 +166,8 @@ def run() -> int:
 
 
 def _describe(error: grpc.RpcError) -> str:
-    return f"{error.code().name}: {error.details()}" if isinstance(error, grpc.Call) else str(error)
+    call = cast("grpc.Call", error)
+    return f"{call.code().name}: {call.details()}"
 
 
 def _show(response: server_pb2.GetServerInfoResponse) -> None:

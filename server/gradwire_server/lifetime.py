@@ -37,7 +37,8 @@ class Lifetime:
         if sys.platform == "linux":
             await _end_of(pid)
         else:
-            while os.getppid() == pid:
+            while os.getppid() == pid:  # noqa: ASYNC110
+                # Only Linux tells when a process ends that is not a child.
                 await asyncio.sleep(PARENT_POLL_SECONDS)
         self.orphaned = True
         self.stop.set()

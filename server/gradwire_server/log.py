@@ -2,8 +2,7 @@
 
 import logging
 import sys
-from collections.abc import MutableMapping
-from typing import Any, Literal
+from typing import Literal
 
 import structlog
 

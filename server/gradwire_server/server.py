@@ -1,7 +1,6 @@
 """The server: all floors put together."""
 
 import asyncio
-
 import os
 from collections.abc import Coroutine, Sequence
 from typing import Any, NoReturn
@@ -151,9 +150,8 @@ class Server:
         self._spawn(self._set_health(serving=bool(self.pool.ready)))
 
     async def _set_health(self, *, serving: bool) -> None:
-        status = health_pb2.HealthCheckResponse.SERVING
-        if not serving:
-            status = health_pb2.HealthCheckResponse.NOT_SERVING
+        response = health_pb2.HealthCheckResponse
+        status = response.SERVING if serving else response.NOT_SERVING
         for name in ("", *(service.full_name for service in SERVICES)):
             await self._health.set(name, status)
 

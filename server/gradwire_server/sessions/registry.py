@@ -134,7 +134,7 @@ class SessionRegistry:
             await asyncio.sleep(min(LONGEST_SWEEP_SECONDS, timeout / 4))
             for session in list(self._sessions.values()):
                 if session.idle_seconds > timeout:
-                    log.info("session expired", session=session.name, worker=session.worker.id)
+                    log.info("session expired", session=session.log_name, worker=session.worker.id)
                     self._end(session)
 
     async def _open(self, worker: Worker, display_name: str) -> Session:
@@ -166,7 +166,7 @@ class SessionRegistry:
         if session.link.lost:
             raise LinkLostError
         self._sessions[session.name] = session
-        log.info("session created", session=session.name, worker=worker.id)
+        log.info("session created", session=session.log_name, worker=worker.id)
         return session
 
     def _end(self, session: Session) -> "asyncio.Task[None]":
@@ -191,7 +191,7 @@ class SessionRegistry:
             del self._sessions[session.name]
             self._lost[session.name] = worker.id
             session.end(session_lost(session.name, worker.id))
-            log.warning("session lost", session=session.name, worker=worker.id)
+            log.warning("session lost", session=session.log_name, worker=worker.id)
         while len(self._lost) > MAX_LOST_NAMES:
             self._lost.popitem(last=False)
 

@@ -21,6 +21,8 @@ from gradwire_server.workers.pool import Worker
 RETRY_AFTER_SECONDS = 0.1
 """When to try again if too many messages wait."""
 
+LOG_NAME_LENGTH = len("sessions/") + 8
+
 MAX_ENDED_RUNS = 8
 """Of how many ended runs with a request id the events are kept."""
 
@@ -70,6 +72,11 @@ class Session:
         return 0.0 if self.num_pending else time.monotonic() - self._last_use_seconds
 
     @property
+    def log_name(self) -> str:
+        """A name for logs, which does not let their readers use the session."""
+        return f"{self.name[:LOG_NAME_LENGTH]}..."
+
+    @property
     def last_use_time(self) -> datetime:
         """When something was last asked or answered."""
         return datetime.now(UTC) - timedelta(seconds=self.idle_seconds)
@@ -106,8 +113,10 @@ class Session:
             self._release()
 
     def execute(self, seq: int, acknowledged_seq: int, payload: bytes) -> "asyncio.Future[Frame]":
-        """Accepts one message of an Execute stream. Once accepted it is carried out, whether or
-        not anybody waits for the answer; who sends it again gets the answer.
+        """Accepts one message of an Execute stream.
+
+        Once accepted it is carried out, whether or not anybody waits for the answer; who sends it
+        again gets the answer.
 
         Returns:
             What `answer` waits for. Not to be cancelled.

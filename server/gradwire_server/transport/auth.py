@@ -7,14 +7,14 @@ from typing import Any
 import grpc
 
 from gradwire_server.errors import GradwireError, Reason
-from gradwire_server.transport.grpc_types import Context, Handler, ServerInterceptor
+from gradwire_server.transport.grpc_types import Context, Handler
 from gradwire_server.transport.statuses import abort
 
 _OPEN_PREFIX = "/grpc.health."
 """Health checks come from machinery that has no token."""
 
 
-class TokenInterceptor(ServerInterceptor):
+class TokenInterceptor(grpc.aio.ServerInterceptor):
     """Refuses calls without ``authorization: Bearer <token>``, except health checks.
 
     Args:
@@ -26,9 +26,9 @@ class TokenInterceptor(ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler:
+    ) -> Handler | None:
         """Returns the handler of the call, or one that refuses it."""
         handler = await continuation(handler_call_details)
         if handler is None or self._allows(handler_call_details):
@@ -38,7 +38,7 @@ class TokenInterceptor(ServerInterceptor):
     def _allows(self, details: grpc.HandlerCallDetails) -> bool:
         if details.method.startswith(_OPEN_PREFIX):
             return True
-        shown = next((v for k, v in details.invocation_metadata or () if k == "authorization"), "")
+        shown = next((v for k, v in details.invocation_metadata if k == "authorization"), "")
         given = shown if isinstance(shown, bytes) else shown.encode()
         return hmac.compare_digest(given, self._expected)
 

@@ -21,7 +21,7 @@ from gradwire_server.workers.pool import Worker, WorkerPool, WorkerState
 DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000
 
-_TOKEN_PREFIX = "after:"
+_PAGE_PREFIX = "after:"
 
 _STATES = {
     WorkerState.STARTING: server_pb2.WORKER_STATE_STARTING,
@@ -151,7 +151,7 @@ def _timestamp(time: datetime) -> Timestamp:
 
 
 def _page_token(number: int) -> str:
-    return base64.urlsafe_b64encode(f"{_TOKEN_PREFIX}{number}".encode()).decode()
+    return base64.urlsafe_b64encode(f"{_PAGE_PREFIX}{number}".encode()).decode()
 
 
 def _after(page_token: str) -> int:
@@ -160,8 +160,8 @@ def _after(page_token: str) -> int:
         return 0
     try:
         text = base64.urlsafe_b64decode(page_token).decode("ascii")
-        if not text.startswith(_TOKEN_PREFIX):
+        if not text.startswith(_PAGE_PREFIX):
             raise ValueError(text)
-        return int(text.removeprefix(_TOKEN_PREFIX))
+        return int(text.removeprefix(_PAGE_PREFIX))
     except (ValueError, binascii.Error):
         raise invalid("page_token", "is none that ListSessions returned") from None

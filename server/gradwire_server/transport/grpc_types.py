@@ -7,10 +7,6 @@ import grpc
 if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
     Handler = grpc.RpcMethodHandler[Any, Any]
-    GenericHandler = grpc.GenericRpcHandler[Any, Any]
-    ServerInterceptor = grpc.aio.ServerInterceptor[Any, Any]
 else:
     Context = grpc.aio.ServicerContext
     Handler = grpc.RpcMethodHandler
-    GenericHandler = grpc.GenericRpcHandler
-    ServerInterceptor = grpc.aio.ServerInterceptor

@@ -12,7 +12,7 @@ from gradwire_server.sessions.placement import not_ready
 from gradwire_server.sessions.registry import SessionRegistry
 from gradwire_server.transport.execute import ExecuteStream
 from gradwire_server.transport.front import FrontRpcs
-from gradwire_server.transport.grpc_types import Context, GenericHandler, Handler
+from gradwire_server.transport.grpc_types import Context, Handler
 from gradwire_server.transport.keys import routing_key
 from gradwire_server.transport.routes import ROUTES, SERVICES, Route
 from gradwire_server.transport.sizes import check_size
@@ -51,8 +51,14 @@ class Handlers:
             "DeleteSession": front.delete_session,
             "GetServerInfo": front.get_server_info,
         }
+        self._answers: dict[Route, Callable[[str], Answer]] = {
+            Route.FRONT: self._front.__getitem__,
+            Route.ANY_WORKER: self._any_worker,
+            Route.SESSION: self._session,
+            Route.SESSION_OR_NEW: self._session_or_new,
+        }
 
-    def generic_handlers(self) -> list[GenericHandler]:
+    def generic_handlers(self) -> list[grpc.GenericRpcHandler]:
         """Returns one generic handler for each service of the contract."""
         return [
             grpc.method_handlers_generic_handler(
@@ -71,15 +77,9 @@ class Handlers:
                 return grpc.stream_stream_rpc_method_handler(self._guarded(self._execute))
             case Route.RUN:
                 return grpc.unary_stream_rpc_method_handler(self._guarded(self._run(method)))
-            case Route.FRONT:
-                answer = self._front[method]
-            case Route.ANY_WORKER:
-                answer = self._any_worker(method)
-            case Route.SESSION:
-                answer = self._session(method)
-            case Route.SESSION_OR_NEW:
-                answer = self._session_or_new(method)
-        return grpc.unary_unary_rpc_method_handler(self._guarded(self._unary(answer)))
+            case _:
+                behaviour = self._unary(self._answers[route](method))
+                return grpc.unary_unary_rpc_method_handler(self._guarded(behaviour))
 
     def _guarded(self, behaviour: Behaviour) -> Behaviour:
         """Returns the behaviour with its calls counted and its exceptions turned into statuses."""

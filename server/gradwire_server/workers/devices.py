@@ -63,9 +63,10 @@ async def find_devices(wanted: tuple[str, ...]) -> tuple[str, ...]:
 
 def count_cores() -> int:
     """Returns how many CPU cores this process may use."""
-    if sys.platform == "linux":
+    try:
         return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    except AttributeError:
+        return os.cpu_count() or 1
 
 
 async def _count_cuda_devices() -> int:

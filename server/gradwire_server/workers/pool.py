@@ -80,7 +80,7 @@ class WorkerPool:
         self._launcher = launcher
         self._launched: dict[Worker, Launched] = {}
         self._keepers: list[asyncio.Task[None]] = []
-        self._stopping = False
+        self._stopping = asyncio.Event()
         self._threads = 1
 
     def start(self, devices: Sequence[str], *, num_per_device: int, threads: int) -> None:
@@ -108,7 +108,7 @@ class WorkerPool:
         Args:
             timeout_seconds: When to kill those that are not done.
         """
-        self._stopping = True
+        self._stopping.set()
         for launched in self._launched.values():
             launched.link.send(Frame(kind=FrameKind.STOP))
         await asyncio.gather(*(held.end(timeout_seconds) for held in self._launched.values()))
@@ -118,16 +118,16 @@ class WorkerPool:
 
     def kill(self) -> None:
         """Ends all processes at once."""
-        self._stopping = True
+        self._stopping.set()
         for launched in self._launched.values():
             launched.kill()
 
     async def _keep(self, worker: Worker) -> None:
         """Runs the worker's process again and again."""
         failures = 0
-        while not self._stopping:
+        while not self._stopping.is_set():
             seconds_ready = await self._run(worker)
-            if self._stopping:
+            if self._stopping.is_set():
                 break
             failures = 1 if seconds_ready > STEADY_SECONDS else failures + 1
             if failures > 1 or not seconds_ready:
@@ -168,7 +168,7 @@ class WorkerPool:
         finally:
             await launched.end(EXIT_TIMEOUT_SECONDS)
             del self._launched[worker]
-        if not self._stopping:
+        if not self._stopping.is_set():
             end = describe_end(launched.process.returncode)
             log.error("worker died", worker=worker.id, pid=launched.process.pid, end=end)
         return 0.0 if ready_at is None else max(time.monotonic() - ready_at, 0.001)
@@ -184,7 +184,7 @@ class WorkerPool:
 
     def _lose(self, worker: Worker) -> None:
         link, worker.link = worker.link, None
-        worker.state = WorkerState.STOPPED if self._stopping else WorkerState.STARTING
+        worker.state = WorkerState.STOPPED if self._stopping.is_set() else WorkerState.STARTING
         worker.num_sessions = 0
         if link is not None:
             for callback in self.on_lost:
