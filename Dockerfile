@@ -1,8 +1,11 @@
 # The gradwire server.
 #
 #   docker build --tag gradwire .
-#   docker run --publish 127.0.0.1:50051:50051 gradwire
-#   docker run --gpus all --publish 127.0.0.1:50051:50051 gradwire
+#   docker run --env GRADWIRE_TOKEN --publish 127.0.0.1:50051:50051 gradwire
+#   docker run --env GRADWIRE_TOKEN --publish 127.0.0.1:50051:50051 --gpus all gradwire
+#
+# Callers show the token. Without one the server does not start, because a container listens to
+# other hosts; on a trusted network `gradwire serve --address 0.0.0.0:50051 --insecure` does.
 #
 # torch is the build that pip finds by itself: on Linux one with CUDA, which also runs without a
 # GPU. For a much smaller image without CUDA, name the package index of PyTorch's CPU builds (see
@@ -43,7 +46,8 @@ LABEL org.opencontainers.image.title="gradwire" \
 RUN useradd --system --create-home --home-dir /var/lib/gradwire --uid 10001 gradwire
 COPY --from=build /opt/gradwire /opt/gradwire
 ENV PATH=/opt/gradwire/bin:${PATH} \
-    PYTHONUNBUFFERED=1
+    PYTHONUNBUFFERED=1 \
+    GRADWIRE_STORAGE=file:///var/lib/gradwire
 USER gradwire
 WORKDIR /var/lib/gradwire
 EXPOSE 50051
