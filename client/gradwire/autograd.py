@@ -3,7 +3,7 @@
 from gradwire.grad_mode import enable_grad, inference_mode, no_grad, set_grad_enabled
 from gradwire.namespace import catalog_getattr, public_names
 
-__all__ = [  # noqa: PLE0604, PLE0605
+__all__ = [  # noqa: PLE0604
     "enable_grad",
     "inference_mode",
     "no_grad",

@@ -1,16 +1,14 @@
 """Which session operations go to: `connect`, and the default that first use makes."""
 
 import os
-import threading
 
+from gradwire import current
+from gradwire.convert import convert
 from gradwire.embedded import EmbeddedServer
 from gradwire.session import Session
 
 DEFAULT_TIMEOUT_SECONDS = 600.0
 
-_lock = threading.RLock()
-_sessions: list[Session] = []
-"""The sessions in use, the current one last; what `with` scopes are on top of the default."""
 _embedded: EmbeddedServer | None = None
 
 
@@ -45,36 +43,24 @@ def connect(
         address = os.environ.get("GRADWIRE_ADDRESS") or None
     if token is None:
         token = os.environ.get("GRADWIRE_TOKEN") or None
-    with _lock:
+    with current.lock:
         session = Session(
-            address or _embedded_address(), token=token, timeout_seconds=timeout_seconds
+            address or _embedded_address(),
+            token=token,
+            timeout_seconds=timeout_seconds,
+            convert=convert,
         )
-        _sessions.append(session)
+        current.push(session)
         return session
 
 
 def current_session() -> Session:
     """Returns the session that operations go to; connects if there is none."""
-    if _sessions:
-        return _sessions[-1]
-    with _lock:
-        return _sessions[-1] if _sessions else connect()
-
-
-def enter_session(session: Session) -> None:
-    """Makes a session current, as ``with`` does."""
-    with _lock:
-        if session in _sessions:
-            _sessions.remove(session)
-        _sessions.append(session)
-
-
-def leave_session(session: Session) -> None:
-    """Ends a session, as the end of a ``with`` block does."""
-    with _lock:
-        if session in _sessions:
-            _sessions.remove(session)
-    session.close()
+    session = current.get()
+    if session is not None:
+        return session
+    with current.lock:
+        return current.get() or connect()
 
 
 def _embedded_address() -> str:
@@ -84,11 +70,10 @@ def _embedded_address() -> str:
     return _embedded.address
 
 
-def _forget() -> None:
-    """In a forked child: sessions and the server are the parent's."""
+def _forget_embedded() -> None:
+    """In a forked child: the embedded server is the parent's."""
     global _embedded  # noqa: PLW0603
-    _sessions.clear()
     _embedded = None
 
 
-os.register_at_fork(after_in_child=_forget)
+os.register_at_fork(after_in_child=_forget_embedded)

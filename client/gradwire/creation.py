@@ -1,17 +1,15 @@
 """Tensors from Python and numpy data."""
 
-import sys
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from gradwire.calls import make_method, session_of, wrap
+from gradwire.calls import wrap
 from gradwire.connection import current_session
+from gradwire.convert import array_of_local, is_local_tensor
 from gradwire.recorder.values import Info, numpy_dtype, tensor_message
 from gradwire.tensor import Tensor
 from gradwire.types import DTYPE_OF_DATA_TYPE, DTYPES, Size, device, dtype
-from gradwire.v1.catalog import METHODS
 
 
 def tensor(
@@ -62,46 +60,13 @@ def from_numpy(array: "np.ndarray[Any, Any]") -> Tensor:
     return _put(array)
 
 
-def tensor_like(value: Any) -> Any:
-    """Returns what to send for an argument that is not a tensor of ours.
-
-    Arrays and tensors of a local torch are sent as tensors, iterators as lists.
-
-    Raises:
-        TypeError: There is no way to send it.
-    """
-    if isinstance(value, np.ndarray):
-        return _put(value)
-    if isinstance(value, Iterator):
-        return list(value)
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(value, torch.Tensor):
-        return from_local(value)
-    if callable(value):
-        raise TypeError(
-            f"{value!r} is a function and can't be sent: operations are data. Call it in "
-            "your program instead."
-        )
-    raise TypeError(f"a {type(value).__name__} can't be sent to the server: {value!r}")
-
-
-def from_local(value: Any) -> Tensor:
-    """Returns a tensor with the elements of a tensor of a locally installed torch."""
-    plain = value.detach().cpu().contiguous()
-    raw = plain.reshape(-1).view(sys.modules["torch"].uint8).numpy()
-    element = DTYPES[str(plain.dtype).removeprefix("torch.")]
-    array = raw.view(numpy_dtype(element)).reshape(tuple(plain.shape))
-    return _put(array, requires_grad=value.requires_grad and value.is_leaf)
-
-
 def as_array(data: Any, dtype: dtype | None) -> "np.ndarray[Any, Any]":
     """Returns an array with the elements of `data`, of the type that torch would choose."""
     target = None if dtype is None else numpy_dtype(dtype)
     if isinstance(data, np.ndarray | np.generic):
         return np.asarray(data, target)
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(data, torch.Tensor):
-        return np.asarray(data.detach().cpu().numpy(), target)
+    if is_local_tensor(data):
+        return np.asarray(array_of_local(data), target)
     plain = _plain(data)
     try:
         array = np.array(plain)
@@ -142,9 +107,7 @@ def _put(
     message = tensor_message(array, requires_grad=requires_grad)
     element = DTYPE_OF_DATA_TYPE[message.dtype]
     if requires_grad and not (element.is_floating_point or element.is_complex):
-        raise RuntimeError(
-            "Only Tensors of floating point and complex dtype can require gradients"
-        )
+        raise RuntimeError("Only Tensors of floating point and complex dtype can require gradients")
     slot = session.put(message)
     own = _device(session.device)
     slot.info = Info(element, Size(array.shape), requires_grad, own, "torch.Tensor")

@@ -80,6 +80,19 @@ class GradwireError(Exception):
     def __str__(self) -> str:
         return str(self.args[0])
 
+    def at(self, source: SourceLine) -> "GradwireError":
+        """Returns the same error with the line that recorded the operation."""
+        return type(self)(self.message, reason=self.reason, metadata=self.metadata, source=source)
+
+    def because(self, consequence: str) -> "GradwireError":
+        """Returns the error of something that failed in consequence of this one."""
+        return type(self)(
+            f"{consequence}: {self.message}",
+            reason=self.reason,
+            metadata=self.metadata,
+            source=self.source,
+        )
+
 
 class ServerUnavailableError(GradwireError, ConnectionError):
     """There is no server at the address, or it went away."""

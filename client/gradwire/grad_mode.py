@@ -4,7 +4,8 @@ from contextlib import ContextDecorator
 from typing import Any
 
 from gradwire.connection import current_session
-from gradwire.session import Context, Session
+from gradwire.recorder.recorder import Context
+from gradwire.session import Session
 
 
 class _Scope(ContextDecorator):
@@ -19,12 +20,12 @@ class _Scope(ContextDecorator):
 
     def __enter__(self) -> Any:
         session = current_session()
-        session.set_context(self._context)
+        session.enter_context(self._context)
         self._entered.append(session)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._entered.pop().leave_context()
+        self._entered.pop().exit_context()
 
     def __call__(self, function: Any) -> Any:
         return super().__call__(function)
@@ -65,7 +66,7 @@ class set_grad_enabled(_Scope):  # noqa: N801
     def __init__(self, mode: bool) -> None:
         super().__init__("torch.set_grad_enabled", bool(mode))
         session = current_session()
-        session.set_context(self._context)
+        session.enter_context(self._context)
         self._entered.append(session)
 
     def __enter__(self) -> Any:

@@ -1,14 +1,14 @@
 """Tensors: handles to values on the server, with the methods of torch's."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from gradwire.calls import make_method, register_tensor_class, wrap
+from gradwire.calls import make_method, register_tensor_class
 from gradwire.recorder.slots import Remote
 from gradwire.recorder.values import Info
-from gradwire.types import DTYPES, Size, device, dtype
+from gradwire.types import Size, device, dtype
 from gradwire.v1.catalog import METHODS, PROPERTIES, SETTABLE_PROPERTIES
 
 

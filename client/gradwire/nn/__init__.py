@@ -28,7 +28,7 @@ _OWN = (
     "init",
     "utils",
 )
-__all__ = [  # noqa: PLE0604, PLE0605
+__all__ = [  # noqa: PLE0604
     *_OWN,
     *(
         name.removeprefix("torch.nn.")

@@ -55,9 +55,7 @@ class BuiltinModule(Module):
 
     def _apply_to(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         remote = self.__gradwire_remote__()
-        remote._slot.session.record(
-            "torch.nn.Module.to", (remote, *args), kwargs, wanted=False
-        )
+        remote._slot.session.record("torch.nn.Module.to", (remote, *args), kwargs, wanted=False)
         for table in (self._parameters, self._buffers):
             for member in table.values():
                 if member is not None:
@@ -131,7 +129,12 @@ def _fill(session: Session, module: Module, description: dict[str, Any], path: s
     attributes = {k: v for k, v in own["attributes"].items() if k != "training"}
     for name, value in attributes.items():
         state.setdefault(name, value)
-    state["_server_attributes"] = {*attributes, *own["parameters"], *own["buffers"], *own["modules"]}
+    state["_server_attributes"] = {
+        *attributes,
+        *own["parameters"],
+        *own["buffers"],
+        *own["modules"],
+    }
 
 
 def _member(session: Session, remote: RemoteObject, name: str, info: Info | None) -> Tensor | None:

@@ -71,8 +71,10 @@ class _Indexed(Module):
         return module
 
     def __add__(self, other: Any) -> Any:
-        return type(self)(*self, *other) if isinstance(self, Sequential) else self._of(
-            [*self, *other], []
+        return (
+            type(self)(*self, *other)
+            if isinstance(self, Sequential)
+            else self._of([*self, *other], [])
         )
 
     def __iadd__(self, other: Any) -> Any:

@@ -3,7 +3,7 @@
 import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 from gradwire.nn.parameter import Buffer, Parameter
 from gradwire.tensor import Tensor
@@ -210,9 +210,7 @@ class Module:
                     args = replaced if isinstance(replaced, tuple) else (replaced,)
         result = self.forward(*args, **kwargs)
         for hook, with_kwargs in list(self._forward_hooks.values()):
-            replaced = (
-                hook(self, args, kwargs, result) if with_kwargs else hook(self, args, result)
-            )
+            replaced = hook(self, args, kwargs, result) if with_kwargs else hook(self, args, result)
             if replaced is not None:
                 result = replaced
         return result
@@ -345,7 +343,7 @@ class Module:
             raise AttributeError(f"{type(owner).__name__} has no attribute `{name}`")
         return member
 
-    def apply(self: M, fn: "Callable[[Module], None]") -> M:
+    def apply(self, fn: "Callable[[Module], None]") -> Self:
         """Calls a function with every submodule, then with this module."""
         for child in self.children():
             child.apply(fn)
@@ -354,7 +352,7 @@ class Module:
 
     # ---- changing ----------------------------------------------------------------------------
 
-    def train(self: M, mode: bool = True) -> M:
+    def train(self, mode: bool = True) -> Self:
         """Switches this module and all below it to training mode."""
         if not isinstance(mode, bool):
             raise ValueError("training mode is expected to be boolean")
@@ -363,11 +361,11 @@ class Module:
             child.train(mode)
         return self
 
-    def eval(self: M) -> M:
+    def eval(self) -> Self:
         """Switches this module and all below it to evaluation mode."""
         return self.train(False)
 
-    def requires_grad_(self: M, requires_grad: bool = True) -> M:
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Lets autograd track the parameters, or not."""
         for parameter in self.parameters():
             parameter.requires_grad_(requires_grad)
@@ -391,33 +389,33 @@ class Module:
                 if table is self._parameters or member.is_floating_point():
                     member.data = converted
 
-    def to(self: M, *args: Any, **kwargs: Any) -> M:
+    def to(self, *args: Any, **kwargs: Any) -> Self:
         """Converts parameters and buffers to a device or a floating point type."""
         for module in self.modules():
             module._apply_to(args, kwargs)
         return self
 
-    def float(self: M) -> M:
+    def float(self) -> Self:
         """Converts floating point parameters and buffers to float32."""
         return self.to(_dtype("float32"))
 
-    def double(self: M) -> M:
+    def double(self) -> Self:
         """Converts floating point parameters and buffers to float64."""
         return self.to(_dtype("float64"))
 
-    def half(self: M) -> M:
+    def half(self) -> Self:
         """Converts floating point parameters and buffers to float16."""
         return self.to(_dtype("float16"))
 
-    def bfloat16(self: M) -> M:
+    def bfloat16(self) -> Self:
         """Converts floating point parameters and buffers to bfloat16."""
         return self.to(_dtype("bfloat16"))
 
-    def cpu(self: M) -> M:
+    def cpu(self) -> Self:
         """Moves parameters and buffers to the worker's CPU."""
         return self.to("cpu")
 
-    def cuda(self: M, device: int | None = None) -> M:
+    def cuda(self, device: int | None = None) -> Self:
         """Moves parameters and buffers to the worker's CUDA device."""
         return self.to("cuda" if device is None else f"cuda:{device}")
 

@@ -6,7 +6,7 @@ from gradwire.optim import lr_scheduler
 from gradwire.optim.optimizer import Optimizer
 from gradwire.v1.catalog import OPTIMIZERS
 
-__all__ = [  # noqa: PLE0604, PLE0605
+__all__ = [  # noqa: PLE0604
     "Optimizer",
     "lr_scheduler",
     *(name.removeprefix("torch.optim.") for name in OPTIMIZERS),

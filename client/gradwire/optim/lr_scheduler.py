@@ -8,7 +8,7 @@ from gradwire.v1.catalog import SCHEDULERS
 
 _PREFIX = "torch.optim.lr_scheduler."
 
-__all__ = [  # noqa: PLE0604, PLE0605
+__all__ = [  # noqa: PLE0604
     "LRScheduler",
     *(name.removeprefix(_PREFIX) for name in SCHEDULERS if name.startswith(_PREFIX)),
 ]
@@ -31,9 +31,7 @@ class LRScheduler:
     def __init__(self, optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:
         self.optimizer = optimizer
         session = optimizer.__gradwire_remote__()._slot.session
-        self._remote = RemoteObject(
-            session.record(self._catalog_name, (optimizer, *args), kwargs)
-        )
+        self._remote = RemoteObject(session.record(self._catalog_name, (optimizer, *args), kwargs))
 
     def __gradwire_remote__(self) -> RemoteObject:
         """Returns what stands for the scheduler on the server."""

@@ -22,9 +22,7 @@ class ParameterGroup(MutableMapping[str, Any]):
 
     def _options(self) -> dict[str, Any]:
         remote = self._optimizer.__gradwire_remote__()
-        groups: list[dict[str, Any]] = remote._slot.session.fetch(
-            "gradwire.options", (remote,), {}
-        )
+        groups: list[dict[str, Any]] = remote._slot.session.fetch("gradwire.options", (remote,), {})
         return groups[self._index]
 
     def __getitem__(self, name: str) -> Any:

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from gradwire.recorder.slots import Remote
 from gradwire.types import Constant, Size, device, dtype
 from gradwire.v1 import values_pb2
 
@@ -71,6 +72,8 @@ def encode(value: Any, reference: Callable[[Any], Key]) -> Key:
     encoder = _ENCODERS.get(type(value))
     if encoder is not None:
         return encoder(value, reference)
+    if isinstance(value, Remote):
+        return reference(value)
     if isinstance(value, tuple):
         return _tuple(value, reference)
     if isinstance(value, list):

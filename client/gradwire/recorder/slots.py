@@ -1,6 +1,6 @@
 """What the client knows of a value that lives on the server."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from gradwire.errors import GradwireError
 
@@ -18,21 +18,33 @@ class Slot:
         session: The session it belongs to.
         handle: Its handle; PENDING while the operation that makes it is only recorded; FAILED if
             it was never made.
-        index: While pending: the operation's index on the tape.
+        index: The index of the operation that makes it, in its program.
         alive: Whether the program can still reach it.
-        error: Why it was never made, if it failed.
         info: Its description, as far as the client knows it.
     """
 
-    __slots__ = ("alive", "error", "handle", "index", "info", "session")
+    __slots__ = ("_error", "alive", "handle", "index", "info", "session")
 
-    def __init__(self, session: "Session", handle: int, index: int) -> None:
+    def __init__(self, session: "Session", handle: int, index: int, alive: bool = True) -> None:
         self.session = session
         self.handle = handle
         self.index = index
-        self.alive = True
-        self.error: GradwireError | None = None
+        self.alive = alive
         self.info: Any = None
+        self._error: GradwireError | None = None
+
+    def fail(self, error: GradwireError) -> None:
+        """Marks the value as one that was never made, because of `error`."""
+        if self.handle > 0 and self.alive:
+            self.session.dead_handles.append(self.handle)
+        self.handle = FAILED
+        self._error = error
+
+    def raise_failure(self) -> NoReturn:
+        """Raises why the value was never made."""
+        error = self._error
+        assert error is not None
+        raise error.because("this value was never computed, because of an earlier error") from error
 
 
 class Remote:

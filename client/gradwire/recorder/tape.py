@@ -18,7 +18,7 @@ class Tape:
 
     Attributes:
         operations: Their keys.
-        slots: Their results; None where nobody wants it.
+        slots: Their results.
         locations: Where they were recorded.
         inputs: The handles that they use, each with its input number.
         num_contexts: How many of the session's contexts were entered on this tape.
@@ -28,7 +28,7 @@ class Tape:
 
     def __init__(self) -> None:
         self.operations: list[OperationKey] = []
-        self.slots: list[Slot | None] = []
+        self.slots: list[Slot] = []
         self.locations: list[Location] = []
         self.inputs: dict[int, int] = {}
         self.num_contexts = 0

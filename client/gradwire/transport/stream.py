@@ -3,12 +3,13 @@
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 
-from gradwire.errors import DeadlineError
+from gradwire.errors import DeadlineError, GradwireError
 from gradwire.transport.channel import call_metadata, is_transient, retry_delays, rpc_error
 from gradwire.v1 import sessions_pb2, sessions_pb2_grpc
 
@@ -26,24 +27,27 @@ class ExecuteStream:
         address: The server's address, for messages.
         token: What authenticates the caller.
         timeout_seconds: How long to wait for an answer, reconnecting included.
+        on_lost: Called with the error when the stream can't go on.
     """
 
     def __init__(
-        self, channel: grpc.Channel, *, address: str, token: str | None, timeout_seconds: float
+        self,
+        channel: grpc.Channel,
+        *,
+        address: str,
+        token: str | None,
+        timeout_seconds: float,
+        on_lost: Callable[[GradwireError], None],
     ) -> None:
         self._stub = sessions_pb2_grpc.SessionServiceStub(channel)
         self._address = address
         self._token = token
         self._timeout_seconds = timeout_seconds
+        self._on_lost = on_lost
         self._unanswered: deque[sessions_pb2.ExecuteRequest] = deque()
         self._requests: _Requests = SimpleQueue()
         self._call: Any = None
         self._watchdog = Watchdog()
-
-    @property
-    def num_unanswered(self) -> int:
-        """How many messages wait for their answer."""
-        return len(self._unanswered)
 
     def send(self, request: sessions_pb2.ExecuteRequest) -> None:
         """Sends a message without waiting."""
@@ -66,15 +70,16 @@ class ExecuteStream:
                     response: sessions_pb2.ExecuteResponse = next(self._call)
             except grpc.RpcError as error:
                 if self._watchdog.expired:
-                    self._reset()
-                    raise DeadlineError(
-                        f"the server at {self._address} did not answer within "
-                        f"{self._timeout_seconds:g} seconds; connect(timeout_seconds=...) sets that"
-                    ) from None
+                    self._lose(
+                        DeadlineError(
+                            f"the server at {self._address} did not answer within "
+                            f"{self._timeout_seconds:g} seconds; connect(timeout_seconds=...) "
+                            "sets that"
+                        )
+                    )
                 delay = next(delays, None) if is_transient(error) else None
                 if delay is None:
-                    self._reset()
-                    raise rpc_error(error, self._address) from None
+                    self._lose(rpc_error(error, self._address))
                 time.sleep(delay)
                 self._resend()
             except StopIteration:
@@ -88,6 +93,11 @@ class ExecuteStream:
         """Ends the stream; what is unanswered stays so."""
         self._reset()
         self._watchdog.close()
+
+    def _lose(self, error: GradwireError) -> NoReturn:
+        self._reset()
+        self._on_lost(error)
+        raise error from None
 
     def _connect(self) -> None:
         self._requests = SimpleQueue()

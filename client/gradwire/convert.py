@@ -1,0 +1,46 @@
+"""Arguments that are not gradwire's own: arrays, iterators, tensors of a local torch."""
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from gradwire.recorder.values import numpy_dtype, tensor_message
+from gradwire.types import DTYPES
+
+
+def convert(value: Any) -> Any:
+    """Returns what to send for an argument that there is no encoding for.
+
+    Arrays and tensors of a locally installed torch go by value, iterators as lists.
+
+    Raises:
+        TypeError: There is no way to send it.
+    """
+    if isinstance(value, np.ndarray):
+        return tensor_message(value)
+    if is_local_tensor(value):
+        return tensor_message(array_of_local(value))
+    if isinstance(value, Iterator):
+        return list(value)
+    if callable(value):
+        raise TypeError(
+            f"{value!r} is a function and can't be sent: operations are data. Call it in your "
+            "program instead."
+        )
+    raise TypeError(f"a {type(value).__name__} can't be sent to the server: {value!r}")
+
+
+def is_local_tensor(value: Any) -> bool:
+    """Returns whether a value is a tensor of a torch that the program has imported itself."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def array_of_local(value: Any) -> "np.ndarray[Any, Any]":
+    """Returns an array with the elements of a local torch tensor, bfloat16 and float8 included."""
+    plain = value.detach().cpu().contiguous()
+    raw = plain.reshape(-1).view(sys.modules["torch"].uint8).numpy()
+    element = DTYPES[str(plain.dtype).removeprefix("torch.")]
+    return raw.view(numpy_dtype(element)).reshape(tuple(plain.shape))

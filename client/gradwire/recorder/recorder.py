@@ -1,0 +1,302 @@
+"""The recorder: writes operations on a tape, cuts the tape into programs, fetches values."""
+
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from gradwire.errors import GradwireError
+from gradwire.recorder.keys import INPUTS, RESULTS, Key, OperationKey, encode, program_message
+from gradwire.recorder.outbox import Outbox, Segment, Stream
+from gradwire.recorder.slots import FAILED, PENDING, Remote, Slot
+from gradwire.recorder.tape import Location, ProgramCache, Tape
+from gradwire.recorder.values import decode
+from gradwire.v1 import sessions_pb2, values_pb2
+from gradwire.v1.handles import FIRST_SERVER_HANDLE
+
+if TYPE_CHECKING:
+    from gradwire.session import Session
+
+PACKAGE_FOLDER = __file__.rpartition("/recorder/")[0] + "/"
+
+MAX_TAPE_OPERATIONS = 512
+"""A tape is cut at this length at the latest, so that long loops without steps are pipelined too."""
+
+
+class Context(NamedTuple):
+    """A context manager of torch that operations run under, by name and arguments."""
+
+    name: str
+    args: tuple[Any, ...] = ()
+    kwargs: tuple[tuple[str, Any], ...] = ()
+
+
+class Recorder:
+    """Records the operations of one session. May be used from several threads.
+
+    Args:
+        name: The session's name.
+        stream: What carries messages to the server.
+        convert: Returns what to send in place of an argument that there is no encoding for.
+
+    Attributes:
+        dead_handles: Handles that nobody can reach any more since the tape was cut last.
+        contexts: The contexts that operations recorded now run under, outermost first.
+    """
+
+    def __init__(self, name: str, stream: Stream, convert: Callable[[Any], Any]) -> None:
+        self.name = name
+        self.dead_handles: list[int] = []
+        self.contexts: list[Context] = []
+        self._convert = convert
+        self._outbox = Outbox(
+            name, stream, on_failure=self._on_failure, on_dropped=self._on_dropped
+        )
+        self._lock = threading.RLock()
+        self._tape = Tape()
+        self._programs = ProgramCache()
+        self._free_handles: list[int] = []
+        self._next_handle = 1
+
+    def record(
+        self, name: str, args: Sequence[Any], kwargs: dict[str, Any], *, wanted: bool = True
+    ) -> Slot:
+        """Writes an operation on the tape.
+
+        Args:
+            name: Its name in the catalog.
+            args: Positional arguments.
+            kwargs: Keyword arguments.
+            wanted: Whether the result may be used later.
+
+        Returns:
+            The slot of the result.
+        """
+        with self._lock:
+            tape = self._tape
+            if len(tape.operations) >= MAX_TAPE_OPERATIONS:
+                self.cut()
+                tape = self._tape
+            if tape.num_contexts != len(self.contexts):
+                self._enter_contexts(tape)
+            return self._append(tape, self._key(name, args, kwargs.items()), wanted)
+
+    def fetch(self, name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """Records an operation, sends everything recorded, and returns the operation's value.
+
+        Tensors come back as numpy arrays.
+
+        Raises:
+            GradwireError: An operation recorded before, or this one, failed.
+        """
+        return self.fetch_all([(name, args, kwargs)])[0]
+
+    def fetch_all(
+        self, operations: Sequence[tuple[str, Sequence[Any], dict[str, Any]]]
+    ) -> list[Any]:
+        """As `fetch`, for several operations at once; returns their values."""
+        with self._lock:
+            if len(self._tape.operations) + len(operations) > MAX_TAPE_OPERATIONS:
+                self.cut()
+            slots = [self.record(*operation, wanted=False) for operation in operations]
+            self._cut(tuple(slot.index for slot in slots))
+            return [decode(value) for value in self._outbox.wait().values]
+
+    def put(self, tensor: values_pb2.Tensor) -> Slot:
+        """Sends a tensor along with what is recorded; returns its slot."""
+        with self._lock:
+            self.require_open()
+            # Not a handle that died since the last cut: the tape may still use it.
+            handle = self._free_handles.pop() if self._free_handles else self._new_handle()
+            slot = Slot(cast("Session", self), handle, 0)
+            self._outbox.add(
+                sessions_pb2.Command(
+                    put_tensor=sessions_pb2.PutTensor(handle=handle, tensor=tensor)
+                ),
+                segment=Segment([slot], [_location()]),
+                num_bytes=len(tensor.data),
+            )
+            return slot
+
+    def cut(self) -> None:
+        """Ends the tape: what is recorded becomes one program. Sends it when the time has come.
+
+        Raises:
+            GradwireError: An operation recorded earlier has failed meanwhile.
+        """
+        with self._lock:
+            self._cut(())
+            self._outbox.send_if_due()
+
+    def flush(self) -> None:
+        """Sends everything recorded and waits until it was carried out.
+
+        Raises:
+            GradwireError: An operation failed.
+        """
+        with self._lock:
+            self._cut(())
+            self._outbox.wait()
+
+    def handle(self, value: Any) -> int:
+        """Returns the handle of a value, after everything recorded was carried out."""
+        with self._lock:
+            self.flush()
+            slot = _remote(value)._slot
+            if slot.handle == FAILED:
+                slot.raise_failure()
+            return slot.handle
+
+    def enter_context(self, context: Context) -> None:
+        """Lets operations recorded from now on run under a context of torch."""
+        with self._lock:
+            self.contexts.append(context)
+
+    def exit_context(self) -> None:
+        """Ends the context that was entered last."""
+        with self._lock:
+            self.contexts.pop()
+            tape = self._tape
+            if tape.num_contexts > len(self.contexts):
+                tape.num_contexts -= 1
+                self._append(tape, ("gradwire.exit", (), ()), wanted=False)
+
+    def require_open(self) -> None:
+        """Raises if the session can't be used any more."""
+
+    def _enter_contexts(self, tape: Tape) -> None:
+        """Enters the contexts that this tape is not in yet; the server leaves all at its end."""
+        for context in self.contexts[tape.num_contexts :]:
+            made = self._append(tape, self._key(*context), wanted=False)
+            entered = ("gradwire.enter", (RESULTS.at(made.index),), ())
+            self._append(tape, entered, wanted=False)
+        tape.num_contexts = len(self.contexts)
+
+    def _append(self, tape: Tape, key: OperationKey, wanted: bool) -> Slot:
+        slot = Slot(cast("Session", self), PENDING, len(tape.operations), wanted)
+        tape.operations.append(key)
+        tape.slots.append(slot)
+        tape.locations.append(_location())
+        return slot
+
+    def _key(self, name: str, args: Sequence[Any], kwargs: Any) -> OperationKey:
+        reference = self._reference
+        return (
+            name,
+            tuple([encode(value, reference) for value in args]),
+            tuple([(keyword, encode(value, reference)) for keyword, value in kwargs]),
+        )
+
+    def _reference(self, value: Any) -> Key:
+        """Returns the key of something that lives on the server, or of what it converts to."""
+        remote = value if isinstance(value, Remote) else _remote(value)
+        if remote is None:
+            return self._converted(value)
+        slot = remote._slot
+        if slot.session is not self:
+            raise ValueError(
+                f"this value lives in {slot.session.name} and can't be used in {self.name}; "
+                "values don't move between sessions"
+            )
+        handle = slot.handle
+        if handle == PENDING:
+            return RESULTS.at(slot.index)
+        if handle == FAILED:
+            slot.raise_failure()
+        return self._input(handle)
+
+    def _converted(self, value: Any) -> Key:
+        converted = self._convert(value)
+        if not isinstance(converted, values_pb2.Tensor):
+            return encode(converted, self._reference)
+        handle = self.put(converted).handle
+        # Nobody else can reach it: it goes when this tape is cut.
+        self.dead_handles.append(handle)
+        return self._input(handle)
+
+    def _input(self, handle: int) -> Key:
+        inputs = self._tape.inputs
+        index = inputs.get(handle)
+        if index is None:
+            index = inputs[handle] = len(inputs)
+        return INPUTS.at(index)
+
+    def _cut(self, fetch: tuple[int, ...]) -> None:
+        tape = self._tape
+        if not tape.operations:
+            return
+        self.require_open()
+        operations = tuple(tape.operations)
+        program = self._programs.get(operations)
+        if program is None:
+            program = self._put_program(operations, len(tape.inputs))
+        # A handle that died since the last cut may still be an input of this program; the server
+        # binds inputs first and forgets released values before it keeps new ones.
+        dead, self.dead_handles = self.dead_handles, []
+        kept = [slot for slot in tape.slots if slot.alive]
+        for slot in kept:
+            if dead:
+                slot.handle = dead.pop()
+            elif self._free_handles:
+                slot.handle = self._free_handles.pop()
+            else:
+                slot.handle = self._new_handle()
+        command = sessions_pb2.Command(
+            run_program=sessions_pb2.RunProgram(
+                program=program,
+                inputs=tape.inputs,
+                keep=[slot.index for slot in kept],
+                keep_handles=[slot.handle for slot in kept],
+                fetch=fetch,
+                release=dead,
+            )
+        )
+        self._free_handles += dead
+        self._tape = Tape()
+        self._outbox.add(command, segment=Segment(kept, tape.locations))
+
+    def _put_program(self, operations: tuple[OperationKey, ...], num_inputs: int) -> int:
+        handle = self._new_handle()
+        program = program_message(operations, num_inputs)
+        self._outbox.add(
+            sessions_pb2.Command(
+                put_program=sessions_pb2.PutProgram(handle=handle, program=program)
+            ),
+            num_bytes=program.ByteSize(),
+            program=handle,
+        )
+        evicted = self._programs.add(operations, handle)
+        if evicted is not None:
+            self.dead_handles.append(evicted)
+        return handle
+
+    def _new_handle(self) -> int:
+        handle = self._next_handle
+        if handle >= FIRST_SERVER_HANDLE:
+            raise OverflowError(f"{self.name} has used up its handles; start a new session")
+        self._next_handle += 1
+        return handle
+
+    def _on_dropped(self, programs: set[int]) -> None:
+        self._programs.discard(programs)
+
+    def _on_failure(self, error: GradwireError) -> None:
+        for slot in self._tape.slots:
+            slot.fail(error)
+        self._tape = Tape()
+
+
+def _remote(value: Any) -> Any:
+    """Returns what stands for a value on the server: itself, a module's or optimizer's; or None."""
+    if isinstance(value, Remote):
+        return value
+    getter = getattr(value, "__gradwire_remote__", None)
+    return None if getter is None else getter()
+
+
+def _location() -> Location:
+    """Returns where in the user's program the present call comes from."""
+    frame = sys._getframe(2)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE_FOLDER):
+        frame = frame.f_back
+    return frame.f_code, frame.f_lasti
