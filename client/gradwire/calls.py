@@ -29,9 +29,15 @@ def register_tensor_class(kind: type[Remote]) -> None:
     _tensor_class = kind
 
 
-def wrap(slot: Slot) -> Any:
-    """Returns the tensor of a slot."""
-    tensor = _tensor_class.__new__(_tensor_class)
+def wrap(slot: Slot, kind: type[Remote] | None = None) -> Any:
+    """Returns the tensor of a slot.
+
+    Args:
+        slot: The slot.
+        kind: The class, if it is another one than that of ordinary tensors.
+    """
+    kind = kind or _tensor_class
+    tensor = kind.__new__(kind)
     tensor._slot = slot
     return tensor
 
@@ -83,7 +89,7 @@ def invoke(
         return result
     if returns == "variable":
         return _unpack(session, result, _describe(session, result))
-    pattern = (name, _pattern(args, top=True), _pattern(kwargs))
+    pattern = (name, _pattern(args), _pattern(kwargs))
     structure = session.structures.get(pattern)
     if structure is None:
         structure = _describe(session, result)
@@ -106,7 +112,7 @@ def _is_fixed(structure: Any) -> bool:
     return False
 
 
-def _pattern(value: Any, *, top: bool = False) -> Any:
+def _pattern(value: Any) -> Any:
     """Returns what of the arguments decides the structure of an overloaded result."""
     if isinstance(value, Remote):
         return "remote"

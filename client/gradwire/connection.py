@@ -20,8 +20,8 @@ def connect(
 ) -> Session:
     """Opens a session on a server and makes it the one that operations go to.
 
-    Calling this is optional: the first operation connects by itself. Used with ``with``, the session
-    ends with the block and the one before is current again::
+    Calling this is optional: the first operation connects by itself. Used with ``with``, the
+    session ends with the block and the one before is current again::
 
         with gradwire.connect("gpu-box:50051") as session:
             model = nn.Linear(3, 5)

@@ -43,4 +43,5 @@ def array_of_local(value: Any) -> "np.ndarray[Any, Any]":
     plain = value.detach().cpu().contiguous()
     raw = plain.reshape(-1).view(sys.modules["torch"].uint8).numpy()
     element = DTYPES[str(plain.dtype).removeprefix("torch.")]
-    return raw.view(numpy_dtype(element)).reshape(tuple(plain.shape))
+    array: np.ndarray[Any, Any] = raw.view(numpy_dtype(element)).reshape(tuple(plain.shape))
+    return array

@@ -37,7 +37,8 @@ def tensor(
         copied = data.detach().clone()
         if dtype is not None or device is not None:
             copied = copied.to(device=device or data.device, dtype=dtype or data.dtype)
-        return copied.requires_grad_() if requires_grad else copied
+        result: Tensor = copied.requires_grad_() if requires_grad else copied
+        return result
     return _put(as_array(data, dtype), requires_grad=requires_grad, device=device)
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 import grpc
 
@@ -40,10 +41,10 @@ class EmbeddedServer:
                 "installed. pip install 'gradwire[server]', or set GRADWIRE_ADDRESS or "
                 "gradwire.connect(address) to the address of a server."
             )
-        self._folder = tempfile.mkdtemp(prefix="gradwire-")
+        self._folder = Path(tempfile.mkdtemp(prefix="gradwire-"))
         self.address = f"unix:{self._folder}/server.sock"
-        self._log_path = os.path.join(self._folder, "server.log")
-        with open(self._log_path, "wb") as log:
+        self._log_path = self._folder / "server.log"
+        with self._log_path.open("wb") as log:
             self._process = subprocess.Popen(
                 [
                     sys.executable,
@@ -83,8 +84,7 @@ class EmbeddedServer:
 
     def log(self) -> str:
         """Returns the end of what the server has logged."""
-        with open(self._log_path, encoding="utf-8", errors="replace") as log:
-            return log.read()[-4000:]
+        return self._log_path.read_text(encoding="utf-8", errors="replace")[-4000:]
 
     def stop(self) -> None:
         """Ends the server and removes its folder."""

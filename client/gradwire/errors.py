@@ -6,7 +6,7 @@
     ├── ServerUnavailableError    also a ConnectionError: no server, or it went away
     │   └── SessionLostError      the session's worker died; its state is gone
     ├── DeadlineError             also a TimeoutError: no answer in time
-    ├── LimitError                also a MemoryError: a limit of the server, or its memory, is exceeded
+    ├── LimitError                also a MemoryError: a limit or the memory of the server
     ├── RequestError              also a ValueError: the server refused a request as malformed
     ├── NotFoundError             also a LookupError: no such session, model or value
     ├── AuthenticationError       also a PermissionError: the token is missing or wrong
@@ -57,7 +57,7 @@ class GradwireError(Exception):
 
     Attributes:
         message: What went wrong, without the source line.
-        reason: The server's name for it, such as ``LIMIT_EXCEEDED``; empty for errors of the client.
+        reason: The server's name for it, such as ``LIMIT_EXCEEDED``; empty if the client noticed.
         metadata: Machine-readable facts from the server.
         source: The line that recorded the failed operation, if it is known.
     """
@@ -127,7 +127,7 @@ class ServerError(GradwireError, RuntimeError):
 
 
 class OperationError(GradwireError):
-    """torch raised an exception. Its subclasses are also of the built-in class that torch raised."""
+    """torch raised an exception. Subclasses are also of the built-in class that torch raised."""
 
 
 class OperationRuntimeError(OperationError, RuntimeError):

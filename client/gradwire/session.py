@@ -3,7 +3,7 @@
 import atexit
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 from weakref import WeakKeyDictionary
 
 import grpc
@@ -112,7 +112,7 @@ class Session(Recorder):
                 )
             self.channel.close()
 
-    def __enter__(self) -> "Session":
+    def __enter__(self) -> Self:
         current.push(self)
         return self
 

@@ -1,7 +1,7 @@
 """Tensors: handles to values on the server, with the methods of torch's."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,11 @@ class Tensor(Remote):
 
     __array_priority__ = 1000
     """numpy leaves mixed operations to this class."""
+
+    if TYPE_CHECKING:
+        # The methods of the catalog are set below.
+        def __getattr__(self, name: str) -> Any: ...
+        def __setattr__(self, name: str, value: Any) -> None: ...
 
     def _info(self) -> Info:
         slot = self._slot
@@ -119,7 +124,7 @@ class Tensor(Remote):
     def __len__(self) -> int:
         if not self.shape:
             raise TypeError("len() of a 0-d tensor")
-        return self.shape[0]
+        return int(self.shape[0])
 
     def __iter__(self) -> Iterator["Tensor"]:
         if not self.shape:
@@ -149,12 +154,6 @@ class Tensor(Remote):
             "a tensor on a server can't be pickled; take its elements with .numpy() or "
             "save it with gradwire.save"
         )
-
-    def __getattr__(self, name: str) -> Any:
-        full = f"torch.Tensor.{name}"
-        if full in METHODS:
-            raise AttributeError(f"Tensor.{name} is not set up")
-        raise AttributeError(f"'Tensor' object has no attribute {name!r}")
 
 
 def _make_property(name: str, returns: str) -> property:

@@ -105,20 +105,21 @@ class device:  # noqa: N801  # torch's name
 
     def __init__(self, type: "str | device | int", index: int | None = None) -> None:
         if isinstance(type, device):
-            type, index = type.type, type.index
+            kind, index = type.type, type.index
         elif isinstance(type, int):
-            type, index = "cuda", type
-        elif ":" in type:
-            type, _, number = type.partition(":")
-            if not number.isdigit() or index is not None:
-                raise RuntimeError(f"Invalid device string: '{type}:{number}'")
-            index = int(number)
-        if type not in ("cpu", "cuda", "meta"):
+            kind, index = "cuda", type
+        else:
+            kind, colon, number = type.partition(":")
+            if colon:
+                if not number.isdigit() or index is not None:
+                    raise RuntimeError(f"Invalid device string: '{type}'")
+                index = int(number)
+        if kind not in ("cpu", "cuda"):
             raise RuntimeError(
-                f"Expected one of cpu, cuda, meta device type at start of device string: {type}"
+                f"Expected one of cpu, cuda device type at start of device string: {kind}"
             )
-        self.type = type
-        self.index = index
+        self.type: str = kind
+        self.index: int | None = index
 
     def __str__(self) -> str:
         return self.type if self.index is None else f"{self.type}:{self.index}"

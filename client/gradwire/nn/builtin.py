@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from gradwire.calls import RemoteObject, invoke, session_of
+from gradwire.calls import RemoteObject, invoke, session_of, wrap
 from gradwire.nn.module import Module
 from gradwire.nn.parameter import Parameter
 from gradwire.recorder.values import Info
@@ -107,10 +107,10 @@ def _describe_all(session: Session, wanted: BuiltinModule) -> None:
         _fill(session, module, description, "")
 
 
-def _fill(session: Session, module: Module, description: dict[str, Any], path: str) -> None:
+def _fill(session: Session, module: BuiltinModule, description: dict[str, Any], path: str) -> None:
     """Gives a module the members that its description tells of."""
     own = description[path]
-    remote = module.__gradwire_remote__()  # type: ignore[attr-defined]
+    remote = module.__gradwire_remote__()
     state = module.__dict__
     state["_parameters"] = {
         name: _member(session, remote, name, info) for name, info in own["parameters"].items()
@@ -140,9 +140,10 @@ def _fill(session: Session, module: Module, description: dict[str, Any], path: s
 def _member(session: Session, remote: RemoteObject, name: str, info: Info | None) -> Tensor | None:
     if info is None:
         return None
-    kind = Parameter if info.type == "torch.nn.Parameter" else Tensor
-    member = kind.__new__(kind)
-    member._slot = session.record("gradwire.getattr", (remote, name), {})
+    member: Tensor = wrap(
+        session.record("gradwire.getattr", (remote, name), {}),
+        Parameter if info.type == "torch.nn.Parameter" else Tensor,
+    )
     member._slot.info = info
     return member
 
@@ -150,7 +151,9 @@ def _member(session: Session, remote: RemoteObject, name: str, info: Info | None
 def _proxy(type_name: str, remote: RemoteObject) -> BuiltinModule:
     """Returns what stands for a submodule that torch made."""
     name = type_name.rpartition(".")[2]
-    kind = module_class(f"torch.nn.{name}") or type(name, (BuiltinModule,), {})
+    kind: type[BuiltinModule] = module_class(f"torch.nn.{name}") or type(
+        name, (BuiltinModule,), {}
+    )
     proxy: BuiltinModule = kind.__new__(kind)
     Module.__init__(proxy)
     proxy.__dict__["_remote"] = remote

@@ -18,7 +18,7 @@ class _Indexed(Module):
         index = operator.index(index)
         if not -length <= index < length:
             raise IndexError(f"index {index} is out of range")
-        return list(self._modules)[index]
+        return str(list(self._modules)[index])
 
     def __len__(self) -> int:
         return len(self._modules)

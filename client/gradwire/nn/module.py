@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 
 from gradwire.nn.parameter import Buffer, Parameter
 from gradwire.tensor import Tensor
+from gradwire.types import DTYPES
 
 M = TypeVar("M", bound="Module")
 
@@ -44,7 +45,7 @@ class RemovableHandle:
         """Removes the hook."""
         self._hooks.pop(self.id, None)
 
-    def __enter__(self) -> "RemovableHandle":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -197,6 +198,7 @@ class Module:
         )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs the module: its hooks and `forward`."""
         if not self._forward_pre_hooks and not self._forward_hooks:
             return self.forward(*args, **kwargs)
         for hook, with_kwargs in list(self._forward_pre_hooks.values()):
@@ -397,19 +399,19 @@ class Module:
 
     def float(self) -> Self:
         """Converts floating point parameters and buffers to float32."""
-        return self.to(_dtype("float32"))
+        return self.to(DTYPES["float32"])
 
     def double(self) -> Self:
         """Converts floating point parameters and buffers to float64."""
-        return self.to(_dtype("float64"))
+        return self.to(DTYPES["float64"])
 
     def half(self) -> Self:
         """Converts floating point parameters and buffers to float16."""
-        return self.to(_dtype("float16"))
+        return self.to(DTYPES["float16"])
 
     def bfloat16(self) -> Self:
         """Converts floating point parameters and buffers to bfloat16."""
-        return self.to(_dtype("bfloat16"))
+        return self.to(DTYPES["bfloat16"])
 
     def cpu(self) -> Self:
         """Moves parameters and buffers to the worker's CPU."""
@@ -504,9 +506,3 @@ class Module:
 def _indent(text: str) -> str:
     first, *rest = text.split("\n")
     return "\n".join([first, *("  " + line for line in rest)])
-
-
-def _dtype(name: str) -> Any:
-    from gradwire.types import DTYPES
-
-    return DTYPES[name]

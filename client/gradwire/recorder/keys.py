@@ -7,7 +7,7 @@ Everything that Python calls equal but torch does not (``1``, ``1.0`` and ``True
 """
 
 from collections.abc import Callable, Hashable
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
@@ -170,15 +170,12 @@ def message(key: Any) -> values_pb2.Value:
             real, imaginary = (float.fromhex(part) for part in key[1:])
             number = values_pb2.ComplexValue(real=real, imaginary=imaginary)
             return values_pb2.Value(complex_value=number)
-    _unreachable(key)
+        case _:
+            raise AssertionError(f"{key!r} is no key")
 
 
 def _messages(keys: tuple[Any, ...]) -> values_pb2.ValueList:
     return values_pb2.ValueList(values=[message(key) for key in keys])
-
-
-def _unreachable(key: Any) -> NoReturn:
-    raise AssertionError(f"{key!r} is no key")
 
 
 def program_message(operations: tuple[OperationKey, ...], num_inputs: int) -> values_pb2.Program:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PACKAGE_FOLDER = __file__.rpartition("/recorder/")[0] + "/"
 
 MAX_TAPE_OPERATIONS = 512
-"""A tape is cut at this length at the latest, so that long loops without steps are pipelined too."""
+"""A tape is cut at this length at the latest: long loops without steps are pipelined too."""
 
 
 class Context(NamedTuple):
@@ -145,7 +145,8 @@ class Recorder:
             slot = _remote(value)._slot
             if slot.handle == FAILED:
                 slot.raise_failure()
-            return slot.handle
+            handle: int = slot.handle
+            return handle
 
     def enter_context(self, context: Context) -> None:
         """Lets operations recorded from now on run under a context of torch."""

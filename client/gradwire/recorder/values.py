@@ -137,8 +137,8 @@ def make_tuple(type_name: str, names: tuple[str, ...], elements: tuple[Any, ...]
 def _named_tuple(type_name: str, names: tuple[str, ...]) -> Any:
     base = namedtuple(type_name.rsplit(".", 1)[-1], names)  # type: ignore[misc]  # noqa: PYI024
 
-    def __repr__(self: Any) -> str:
+    def printed(self: Any) -> str:
         fields = ",\n".join(f"{name}={value!r}" for name, value in zip(names, self, strict=True))
         return f"{type_name}(\n{fields})"
 
-    return type(base.__name__, (base,), {"__slots__": (), "__repr__": __repr__})
+    return type(base.__name__, (base,), {"__slots__": (), "__repr__": printed})

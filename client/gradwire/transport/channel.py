@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import grpc
@@ -77,14 +77,14 @@ def rpc_error(error: grpc.RpcError, address: str) -> GradwireError:
         error: What gRPC raised.
         address: The server's address, for the message.
     """
-    metadata: Mapping[str, Any] = dict(error.trailing_metadata() or ())  # type: ignore[attr-defined]
-    packed = metadata.get("grpc-status-details-bin")
+    packed = _packed_status(error)
     if packed is not None:
         return _with_details(status_pb2.Status.FromString(packed))
-    code: grpc.StatusCode = error.code()  # type: ignore[attr-defined]
-    text: str = error.details()  # type: ignore[attr-defined]
+    code = error.code()
     kind = _STATUS_ERRORS.get(code, ServerError)
-    return kind(f"the server at {address} answered {code.name}: {text}", reason=code.name)
+    return kind(
+        f"the server at {address} answered {code.name}: {error.details()}", reason=code.name
+    )
 
 
 def is_transient(error: grpc.RpcError) -> bool:
@@ -92,9 +92,15 @@ def is_transient(error: grpc.RpcError) -> bool:
 
     Only UNAVAILABLE without a reason of the server's own: SESSION_LOST and the like are answers.
     """
-    metadata = dict(error.trailing_metadata() or ())  # type: ignore[attr-defined]
-    unavailable = error.code() is grpc.StatusCode.UNAVAILABLE  # type: ignore[attr-defined]
-    return unavailable and "grpc-status-details-bin" not in metadata
+    return error.code() is grpc.StatusCode.UNAVAILABLE and _packed_status(error) is None
+
+
+def _packed_status(error: grpc.RpcError) -> bytes | None:
+    """Returns the serialized google.rpc.Status that the server sent along, if it did."""
+    for entry in error.trailing_metadata() or ():
+        if entry.key == "grpc-status-details-bin" and isinstance(entry.value, bytes):
+            return entry.value
+    return None
 
 
 def retry_delays(deadline: float) -> Iterator[float]:
