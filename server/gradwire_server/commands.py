@@ -154,15 +154,14 @@ def version() -> None:
 def run() -> int:
     """Runs the command; returns its exit status."""
     try:
-        status = app(standalone_mode=False)
+        app()
     except SettingsError as error:
         typer.echo(f"gradwire: {error}", err=True)
         return 2
-    except typer.Abort:
-        return 130
-    except typer.Exit as end:
-        return end.exit_code
-    return int(status or 0)
+    except SystemExit as end:
+        # How typer returns; after a mistake in the options it has told what is wrong.
+        return end.code if isinstance(end.code, int) else int(bool(end.code))
+    return 0
 
 
 def _describe(error: grpc.RpcError) -> str:

@@ -5,8 +5,8 @@ A CALL is obeyed by its method:
 * ``Forward`` is answered by its request, byte for byte.
 * ``Step`` counts: it is answered with the number of Steps and Executes that its session has seen.
 * ``Execute`` counts too; its answer has the count in place of values.
-* ``Backward`` obeys its handle: with ``HOLD`` it is not answered until it is cancelled, or until a
-  ZeroGrad of the session releases it; with ``DIE`` the process ends at once; with ``FAIL`` it fails.
+* ``Backward`` obeys its handle: with ``HOLD`` it is not answered until it is cancelled, or until
+  a ZeroGrad of the session releases it; with ``DIE`` the process ends; with ``FAIL`` it fails.
 * ``Train`` reports `epochs` events at once and ends; with a batch_size of ``HOLD`` it does not end.
 * ``CreateModel`` tells its session's name; with the model_id "bad" it fails.
 """
@@ -168,9 +168,7 @@ def main() -> None:
         num_threads=options.threads,
         pid=os.getpid(),
     )
-    worker.send(
-        Frame(kind=FrameKind.READY, method="0.fake", payload=ready.SerializeToString())
-    )
+    worker.send(Frame(kind=FrameKind.READY, method="0.fake", payload=ready.SerializeToString()))
     worker.serve()
 
 
