@@ -33,7 +33,7 @@ _LAZY = {
     "GradwireError": "errors",
     "Session": "session",
     "Size": "types",
-    "Tensor": "tensor",
+    "Tensor": "tensors",
     "as_tensor": "creation",
     "autocast": "grad_mode",
     "connect": "connection",

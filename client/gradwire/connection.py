@@ -2,8 +2,8 @@
 
 import os
 
-from gradwire import current
 from gradwire.convert import convert
+from gradwire.current import get_session, push_session, sessions_lock
 from gradwire.embedded import EmbeddedServer
 from gradwire.session import Session
 
@@ -43,24 +43,24 @@ def connect(
         address = os.environ.get("GRADWIRE_ADDRESS") or None
     if token is None:
         token = os.environ.get("GRADWIRE_TOKEN") or None
-    with current.lock:
+    with sessions_lock:
         session = Session(
             address or _embedded_address(),
             token=token,
             timeout_seconds=timeout_seconds,
             convert=convert,
         )
-        current.push(session)
+        push_session(session)
         return session
 
 
 def current_session() -> Session:
     """Returns the session that operations go to; connects if there is none."""
-    session = current.get()
+    session = get_session()
     if session is not None:
         return session
-    with current.lock:
-        return current.get() or connect()
+    with sessions_lock:
+        return get_session() or connect()
 
 
 def _embedded_address() -> str:

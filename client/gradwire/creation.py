@@ -8,7 +8,7 @@ from gradwire.calls import wrap
 from gradwire.connection import current_session
 from gradwire.convert import array_of_local, is_local_tensor
 from gradwire.recorder.values import Info, numpy_dtype, tensor_message
-from gradwire.tensor import Tensor
+from gradwire.tensors import Tensor
 from gradwire.types import DTYPE_OF_DATA_TYPE, DTYPES, Size, device, dtype
 
 

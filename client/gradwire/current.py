@@ -7,25 +7,25 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from gradwire.session import Session
 
-lock = threading.RLock()
+sessions_lock = threading.RLock()
 _sessions: "list[Session]" = []
 
 
-def get() -> "Session | None":
+def get_session() -> "Session | None":
     """Returns the session that operations go to, or None if there is none yet."""
     return _sessions[-1] if _sessions else None
 
 
-def push(session: "Session") -> None:
+def push_session(session: "Session") -> None:
     """Makes a session the one that operations go to."""
-    with lock:
-        remove(session)
+    with sessions_lock:
+        remove_session(session)
         _sessions.append(session)
 
 
-def remove(session: "Session") -> None:
+def remove_session(session: "Session") -> None:
     """Takes a session out of use; the one that was current before it is current again."""
-    with lock:
+    with sessions_lock:
         if session in _sessions:
             _sessions.remove(session)
 

@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 import grpc
 
-from gradwire import current
+from gradwire.current import push_session, remove_session
 from gradwire.errors import GradwireError
 from gradwire.recorder.keys import Key
 from gradwire.recorder.recorder import Recorder
@@ -96,7 +96,7 @@ class Session(Recorder):
         Raises:
             GradwireError: An operation recorded before failed.
         """
-        current.remove(self)
+        remove_session(self)
         if self._closed:
             return
         try:
@@ -113,7 +113,7 @@ class Session(Recorder):
             self.channel.close()
 
     def __enter__(self) -> Self:
-        current.push(self)
+        push_session(self)
         return self
 
     def __exit__(self, *_: object) -> None:

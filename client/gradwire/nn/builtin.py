@@ -7,7 +7,7 @@ from gradwire.nn.module import Module
 from gradwire.nn.parameter import Parameter
 from gradwire.recorder.values import Info
 from gradwire.session import Session
-from gradwire.tensor import Tensor
+from gradwire.tensors import Tensor
 from gradwire.v1.catalog import LOSSES, MODULES
 
 _LAZY = frozenset({"_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"})

@@ -7,7 +7,7 @@ from typing import Any
 
 from gradwire.nn.module import Module
 from gradwire.nn.parameter import Parameter
-from gradwire.tensor import Tensor
+from gradwire.tensors import Tensor
 
 
 class _Indexed(Module):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Self, TypeVar
 
 from gradwire.nn.parameter import Buffer, Parameter
-from gradwire.tensor import Tensor
+from gradwire.tensors import Tensor
 from gradwire.types import DTYPES
 
 M = TypeVar("M", bound="Module")

@@ -3,7 +3,7 @@
 from typing import Any
 
 from gradwire.creation import tensor
-from gradwire.tensor import Tensor
+from gradwire.tensors import Tensor
 
 
 class Parameter(Tensor):

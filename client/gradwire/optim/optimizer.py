@@ -6,7 +6,7 @@ from typing import Any
 from gradwire.calls import RemoteObject, session_of
 from gradwire.grad_mode import enable_grad
 from gradwire.session import Session
-from gradwire.tensor import Tensor
+from gradwire.tensors import Tensor
 
 EVALUATES_CLOSURE = frozenset({"torch.optim.LBFGS"})
 """Optimizers that call the closure several times in the midst of a step."""
