@@ -43,6 +43,8 @@ help:
 
 $(VENV_STAMP): pyproject.toml constraints.txt
 	@echo "Installing gradwire and its tools into $(VENV) ..."
+	@$(or $(PYTHON),false) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "No Python 3.11 or later; name one: make PYTHON=/path/to/python"; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python $(PIP_INSTALL) -c constraints.txt --upgrade pip
 	@$(BIN)/python $(PIP_INSTALL) -c constraints.txt --build-constraint constraints.txt \
@@ -124,5 +126,4 @@ hooks: $(VENV_STAMP) $(NODE_STAMP)
 .PHONY: clean
 clean:
 	@rm -rf $(VENV) node_modules build dist outputs .mypy_cache .ruff_cache .pytest_cache .hypothesis
-	@find client server scripts benchmarks examples tests -name __pycache__ -type d -prune \
-		-exec rm -rf {} +
+	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
