@@ -2,7 +2,7 @@
 
 import atexit
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Self
 from weakref import WeakKeyDictionary
 
@@ -12,7 +12,13 @@ from gradwire.current import push_session, remove_session
 from gradwire.errors import GradwireError
 from gradwire.recorder.keys import Key
 from gradwire.recorder.recorder import Recorder
-from gradwire.transport.channel import call_unary, new_request_id, open_channel
+from gradwire.transport.channel import (
+    call_metadata,
+    call_unary,
+    new_request_id,
+    open_channel,
+    rpc_error,
+)
 from gradwire.transport.stream import ExecuteStream
 from gradwire.v1 import sessions_pb2, sessions_pb2_grpc
 
@@ -82,6 +88,20 @@ class Session(Recorder):
             token=self._token,
             timeout_seconds=self._timeout_seconds,
         )
+
+    def stream(self, method: Callable[..., Any], request: Any) -> Iterator[Any]:
+        """Calls a server-streaming RPC of a stub made on `channel`; cancels it when abandoned.
+
+        Raises:
+            GradwireError: The server refused, or failed.
+        """
+        responses = method(request, metadata=call_metadata(self._token))
+        try:
+            yield from responses
+        except grpc.RpcError as error:
+            raise rpc_error(error, self.address) from None
+        finally:
+            responses.cancel()
 
     def require_open(self) -> None:
         """Raises if the session is closed, was lost, or can't be reached any more."""

@@ -38,7 +38,7 @@ class Tensor(Remote):
     @property
     def shape(self) -> Size:
         """The size of each dimension."""
-        return self._info().shape
+        return self._slot.session.traced_shape(self, self._info().shape)
 
     @property
     def dtype(self) -> dtype:
@@ -55,7 +55,7 @@ class Tensor(Remote):
     @property
     def ndim(self) -> int:
         """The number of dimensions."""
-        return len(self.shape)
+        return len(self._info().shape)
 
     @property
     def is_cuda(self) -> bool:
@@ -64,7 +64,7 @@ class Tensor(Remote):
 
     def dim(self) -> int:
         """Returns the number of dimensions."""
-        return len(self.shape)
+        return len(self._info().shape)
 
     ndimension = dim
 

@@ -151,9 +151,7 @@ def _member(session: Session, remote: RemoteObject, name: str, info: Info | None
 def _proxy(type_name: str, remote: RemoteObject) -> BuiltinModule:
     """Returns what stands for a submodule that torch made."""
     name = type_name.rpartition(".")[2]
-    kind: type[BuiltinModule] = module_class(f"torch.nn.{name}") or type(
-        name, (BuiltinModule,), {}
-    )
+    kind: type[BuiltinModule] = module_class(f"torch.nn.{name}") or type(name, (BuiltinModule,), {})
     proxy: BuiltinModule = kind.__new__(kind)
     Module.__init__(proxy)
     proxy.__dict__["_remote"] = remote

@@ -2,19 +2,22 @@
 
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from gradwire.errors import GradwireError
 from gradwire.recorder.keys import INPUTS, RESULTS, Key, OperationKey, encode, program_message
 from gradwire.recorder.outbox import Outbox, Segment, Stream
-from gradwire.recorder.slots import FAILED, PENDING, Remote, Slot
+from gradwire.recorder.slots import FAILED, PENDING, Remote, Slot, remote_of
 from gradwire.recorder.tape import Location, ProgramCache, Tape
 from gradwire.recorder.values import decode
+from gradwire.types import Size
 from gradwire.v1 import sessions_pb2, values_pb2
 from gradwire.v1.handles import FIRST_SERVER_HANDLE
 
 if TYPE_CHECKING:
+    from gradwire.recorder.trace import Trace
     from gradwire.session import Session
 
 PACKAGE_FOLDER = __file__.rpartition("/recorder/")[0] + "/"
@@ -57,6 +60,7 @@ class Recorder:
         self._programs = ProgramCache()
         self._free_handles: list[int] = []
         self._next_handle = 1
+        self._trace: Trace | None = None
 
     def record(
         self, name: str, args: Sequence[Any], kwargs: dict[str, Any], *, wanted: bool = True
@@ -79,7 +83,10 @@ class Recorder:
                 tape = self._tape
             if tape.num_contexts != len(self.contexts):
                 self._enter_contexts(tape)
-            return self._append(tape, self._key(name, args, kwargs.items()), wanted)
+            slot = self._append(tape, self._key(name, args, kwargs.items()), wanted)
+            if self._trace is not None:
+                self._trace.add(name, args, kwargs, slot)
+            return slot
 
     def fetch(self, name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """Records an operation, sends everything recorded, and returns the operation's value.
@@ -98,7 +105,14 @@ class Recorder:
         with self._lock:
             if len(self._tape.operations) + len(operations) > MAX_TAPE_OPERATIONS:
                 self.cut()
-            slots = [self.record(*operation, wanted=False) for operation in operations]
+            trace, self._trace = self._trace, None
+            try:
+                if trace is not None:
+                    for name, _, _ in operations:
+                        trace.require_readable(name)
+                slots = [self.record(*operation, wanted=False) for operation in operations]
+            finally:
+                self._trace = trace
             self._cut(tuple(slot.index for slot in slots))
             return [decode(value) for value in self._outbox.wait().values]
 
@@ -142,7 +156,7 @@ class Recorder:
         """Returns the handle of a value, after everything recorded was carried out."""
         with self._lock:
             self.flush()
-            slot = _remote(value)._slot
+            slot = remote_of(value)._slot
             if slot.handle == FAILED:
                 slot.raise_failure()
             handle: int = slot.handle
@@ -152,15 +166,48 @@ class Recorder:
         """Lets operations recorded from now on run under a context of torch."""
         with self._lock:
             self.contexts.append(context)
+            if self._trace is not None:
+                self._trace.enter(context.name, context.args, dict(context.kwargs))
 
     def exit_context(self) -> None:
         """Ends the context that was entered last."""
         with self._lock:
             self.contexts.pop()
+            if self._trace is not None:
+                self._trace.exit()
             tape = self._tape
             if tape.num_contexts > len(self.contexts):
                 tape.num_contexts -= 1
                 self._append(tape, ("gradwire.exit", (), ()), wanted=False)
+
+    @contextmanager
+    def tracing(self, trace: "Trace") -> Iterator[None]:
+        """Lets a trace collect everything that is recorded in the block."""
+        with self._lock:
+            if self._trace is not None:
+                raise RuntimeError("a function is being traced already")
+            self._trace = trace
+            try:
+                yield
+            finally:
+                self._trace = None
+
+    def traced_shape(self, value: Remote, shape: Size) -> Size:
+        """Returns a tensor's shape: sizes of the trace if there is one, else as it is."""
+        return shape if self._trace is None else self._trace.size(value, shape)
+
+    def constant(self, value: Any) -> Remote:
+        """Returns a value of the session for an array or another thing that converts to one.
+
+        Raises:
+            TypeError: There is no way to send it.
+        """
+        converted = self._convert(value)
+        if not isinstance(converted, values_pb2.Tensor):
+            raise TypeError(f"a {type(value).__name__} can't be part of a traced function")
+        constant = Remote()
+        constant._slot = self.put(converted)
+        return constant
 
     def require_open(self) -> None:
         """Raises if the session can't be used any more."""
@@ -190,7 +237,7 @@ class Recorder:
 
     def _reference(self, value: Any) -> Key:
         """Returns the key of something that lives on the server, or of what it converts to."""
-        remote = value if isinstance(value, Remote) else _remote(value)
+        remote = value if isinstance(value, Remote) else remote_of(value)
         if remote is None:
             return self._converted(value)
         slot = remote._slot
@@ -285,14 +332,6 @@ class Recorder:
         for slot in self._tape.slots:
             slot.fail(error)
         self._tape = Tape()
-
-
-def _remote(value: Any) -> Any:
-    """Returns what stands for a value on the server: itself, a module's or optimizer's; or None."""
-    if isinstance(value, Remote):
-        return value
-    getter = getattr(value, "__gradwire_remote__", None)
-    return None if getter is None else getter()
 
 
 def _location() -> Location:

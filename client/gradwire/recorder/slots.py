@@ -59,3 +59,11 @@ class Remote:
             slot.alive = False
             if slot.handle > 0:
                 slot.session.dead_handles.append(slot.handle)
+
+
+def remote_of(value: Any) -> Any:
+    """Returns what stands for a value on the server: itself, a module's or optimizer's; or None."""
+    if isinstance(value, Remote):
+        return value
+    getter = getattr(value, "__gradwire_remote__", None)
+    return None if getter is None else getter()

@@ -13,15 +13,21 @@ import torch
 
 from gradwire.v1 import catalog, values_pb2
 from gradwire_server.engine.closures import SteppedOptimizer
+from gradwire_server.engine.random_state import RandomState
 from gradwire_server.engine.values import class_name, describe_tensor, encode_value
 
 SETTABLE = frozenset(name.rsplit(".", 1)[-1] for name in catalog.SETTABLE_PROPERTIES)
 
 
 class Intrinsics:
-    """The intrinsic operations of one session."""
+    """The intrinsic operations of one session.
 
-    def __init__(self) -> None:
+    Args:
+        device: The session's device.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
         self._contexts: list[AbstractContextManager[Any]] = []
         self._steps: dict[int, SteppedOptimizer] = {}
 
@@ -100,6 +106,16 @@ class Intrinsics:
         if not self._contexts:
             raise RuntimeError("no context was entered in this program")
         self._contexts.pop().__exit__(None, None, None)
+
+    def random_state(self) -> RandomState:
+        """Returns the present state of the session's random numbers."""
+        return RandomState.capture(self._device)
+
+    def set_random_state(self, state: RandomState) -> None:
+        """Puts the session's random numbers into a state that `random_state` returned."""
+        if not isinstance(state, RandomState):
+            raise TypeError(f"a {class_name(state)} is not a state of random numbers")
+        state.restore(self._device)
 
     def options(self, optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
         """Returns the options of each parameter group, such as `lr`."""

@@ -154,11 +154,11 @@ class Program:
         registers[: self.num_inputs] = inputs
         target = -1
         try:
-            for target, call, arguments, dead in code:  # noqa: B007
+            for target, call, arguments, dead in code:
                 registers[target] = call(*arguments(registers))
                 for index in dead:
                     registers[index] = None
-        except Exception as error:  # noqa: BLE001  # whatever torch raises is the caller's to see
+        except Exception as error:  # whatever torch raises is the caller's to see
             raise self._failure(error, target, registers, wanted) from error
         return registers
 
@@ -260,9 +260,7 @@ class Program:
     def _emit(self, call: Callable[..., Any], operands: list[Any]) -> _Register:
         reads = tuple(self._place(operand) for operand in operands)
         target = self._new_register(None)
-        used = tuple(
-            operand.index for operand in operands if isinstance(operand, _Register)
-        )
+        used = tuple(operand.index for operand in operands if isinstance(operand, _Register))
         self._instructions.append(
             _Instruction(target, call, _getter(reads), used, len(self._results))
         )

@@ -1,7 +1,6 @@
 """A session: what one client's commands leave behind, and the commands themselves."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,6 +10,7 @@ from gradwire.v1.handles import FIRST_SERVER_HANDLE
 from gradwire_server.engine.intrinsics import Intrinsics
 from gradwire_server.engine.memory import Budget
 from gradwire_server.engine.programs import OperationError, Program, Scope
+from gradwire_server.engine.random_state import RandomState
 from gradwire_server.engine.registry import Registry
 from gradwire_server.engine.values import decode_tensor, decode_value, encode_value
 from gradwire_server.errors import GradwireError, Reason, invalid
@@ -18,26 +18,6 @@ from gradwire_server.limits import Limits
 
 if TYPE_CHECKING:
     from gradwire_server.engine.models import Model
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RandomState:
-    """The state of torch's generators."""
-
-    cpu: torch.Tensor
-    device: torch.Tensor | None
-
-    @classmethod
-    def capture(cls, device: torch.device) -> "RandomState":
-        """Returns the present state of the generators."""
-        on_device = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-        return cls(cpu=torch.get_rng_state(), device=on_device)
-
-    def restore(self, device: torch.device) -> None:
-        """Puts the generators into this state."""
-        torch.set_rng_state(self.cpu)
-        if self.device is not None:
-            torch.cuda.set_rng_state(self.device, device)
 
 
 class Session:
@@ -57,7 +37,7 @@ class Session:
         self.models: dict[str, Model] = {}
         self.failed_seq = 0
         self._next_handle = FIRST_SERVER_HANDLE
-        self._intrinsics = Intrinsics()
+        self._intrinsics = Intrinsics(device)
         self.budget = Budget(limits.max_session_bytes, self._held)
         self.registry = Registry(self._intrinsics.table(), budget=self.budget, device=device)
         self.scope = Scope(self.registry, self.value, device)
@@ -110,7 +90,9 @@ class Session:
         """Returns the Python value of a wire value outside of programs; handles are looked up."""
         return decode_value(value, path, self._reference, self.device)
 
-    def program(self, message: values_pb2.Program, path: str, scope: Scope | None = None) -> Program:
+    def program(
+        self, message: values_pb2.Program, path: str, scope: Scope | None = None
+    ) -> Program:
         """Decodes a program."""
         return Program(
             message,
@@ -173,8 +155,11 @@ class Session:
         try:
             results = program.run(inputs, wanted)
         except OperationError as failure:
-            kept = [(i, h) for i, h in zip(command.keep, command.keep_handles, strict=True)
-                    if i in failure.results]
+            kept = [
+                (i, h)
+                for i, h in zip(command.keep, command.keep_handles, strict=True)
+                if i in failure.results
+            ]
             self._keep(
                 [handle for _, handle in kept], [failure.results[index] for index, _ in kept]
             )

@@ -217,9 +217,7 @@ class ExecuteTask:
         require_fits(self._num_bytes, self._session.limits.max_message_bytes)
         self._values.extend(values)
 
-    def _reply(
-        self, *, failure: errors_pb2.Failure | None = None, skipped: bool = False
-    ) -> None:
+    def _reply(self, *, failure: errors_pb2.Failure | None = None, skipped: bool = False) -> None:
         assert self._request is not None
         response = sessions_pb2.ExecuteResponse(
             seq=self._request.seq, values=self._values, failure=failure, skipped=skipped

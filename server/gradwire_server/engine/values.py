@@ -207,9 +207,7 @@ _DECODERS: dict[str, Callable[[values_pb2.Value], Any]] = {
     "bool_value": lambda value: value.bool_value,
     "int_value": lambda value: value.int_value,
     "float_value": lambda value: value.float_value,
-    "complex_value": lambda value: complex(
-        value.complex_value.real, value.complex_value.imaginary
-    ),
+    "complex_value": lambda value: complex(value.complex_value.real, value.complex_value.imaginary),
     "string_value": lambda value: value.string_value,
     "ellipsis": lambda _: ...,
 }
@@ -265,9 +263,7 @@ def encode_value(
     return values_pb2.Value(description=values_pb2.Description(type=class_name(value)))
 
 
-def _encode_tuple(
-    value: tuple[Any, ...], elements: list[values_pb2.Value]
-) -> values_pb2.ValueList:
+def _encode_tuple(value: tuple[Any, ...], elements: list[values_pb2.Value]) -> values_pb2.ValueList:
     kind = type(value)
     if kind is tuple:
         return values_pb2.ValueList(values=elements)

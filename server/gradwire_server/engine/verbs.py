@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
+import torch
 from google.protobuf.message import Message
 
 from gradwire.v1 import server_pb2, sessions_pb2
@@ -61,7 +62,7 @@ def catalog_response() -> server_pb2.GetCatalogResponse:
             kind=server_pb2.CATALOG_KIND_INTRINSIC,
             signature=_signature(function),
         )
-        for name, function in Intrinsics().table().items()
+        for name, function in Intrinsics(torch.device("cpu")).table().items()
     ]
     return server_pb2.GetCatalogResponse(entries=sorted(entries, key=lambda entry: entry.name))
 

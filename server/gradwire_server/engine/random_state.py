@@ -1,0 +1,25 @@
+"""The state of torch's random number generators, as one value."""
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RandomState:
+    """The state of torch's generators."""
+
+    cpu: torch.Tensor
+    device: torch.Tensor | None
+
+    @classmethod
+    def capture(cls, device: torch.device) -> "RandomState":
+        """Returns the present state of the generators."""
+        on_device = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+        return cls(cpu=torch.get_rng_state(), device=on_device)
+
+    def restore(self, device: torch.device) -> None:
+        """Puts the generators into this state."""
+        torch.set_rng_state(self.cpu)
+        if self.device is not None:
+            torch.cuda.set_rng_state(self.device, device)
