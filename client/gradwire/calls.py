@@ -7,6 +7,8 @@ from gradwire.connection import current_session
 from gradwire.recorder.slots import Remote, Slot
 from gradwire.recorder.values import Info, Unknown
 from gradwire.session import Session
+from gradwire.tensors import Tensor
+from gradwire.v1.catalog import METHODS, PROPERTIES, SETTABLE_PROPERTIES
 
 
 class RemoteObject(Remote):
@@ -20,23 +22,13 @@ class RemoteObject(Remote):
         return text
 
 
-_tensor_class: type[Remote] = Remote
-
-
-def register_tensor_class(kind: type[Remote]) -> None:
-    """Tells what results are instances of; called once by the module that defines the class."""
-    global _tensor_class  # noqa: PLW0603
-    _tensor_class = kind
-
-
-def wrap(slot: Slot, kind: type[Remote] | None = None) -> Any:
+def wrap(slot: Slot, kind: type[Tensor] = Tensor) -> Any:
     """Returns the tensor of a slot.
 
     Args:
         slot: The slot.
         kind: The class, if it is another one than that of ordinary tensors.
     """
-    kind = kind or _tensor_class
     tensor = kind.__new__(kind)
     tensor._slot = slot
     return tensor
@@ -221,3 +213,35 @@ _IN_PLACE_OPERATORS = frozenset(
         *("and", "or", "xor", "lshift", "rshift"),
     )
 )
+
+
+def _make_property(name: str, returns: str) -> property:
+    last = name.rpartition(".")[2]
+    getter = make_method(name, returns)
+
+    def setter(self: Tensor, value: Any) -> None:
+        self._slot.session.record("gradwire.setattr", (self, last, value), {}, wanted=False)
+        self._slot.info = None
+
+    return property(getter, setter if name in SETTABLE_PROPERTIES else None, doc=getter.__doc__)
+
+
+def _requires_grad(self: Tensor) -> bool:
+    return self._info().requires_grad
+
+
+def _add_methods() -> None:
+    """Gives the class a method for each row of the catalog that it does not define itself."""
+    for name, returns in METHODS.items():
+        last = name.rpartition(".")[2]
+        if last not in vars(Tensor):
+            setattr(Tensor, last, make_method(name, returns))
+    for name, returns in PROPERTIES.items():
+        last = name.rpartition(".")[2]
+        if last not in vars(Tensor):
+            setattr(Tensor, last, _make_property(name, returns))
+    setter = vars(Tensor)["requires_grad"].fset
+    Tensor.requires_grad = property(_requires_grad, setter)  # type: ignore[attr-defined]
+
+
+_add_methods()

@@ -5,11 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwire.calls import make_method, register_tensor_class
 from gradwire.recorder.slots import Remote
 from gradwire.recorder.values import Info
 from gradwire.types import Size, device, dtype
-from gradwire.v1.catalog import METHODS, PROPERTIES, SETTABLE_PROPERTIES
 
 
 class Tensor(Remote):
@@ -26,6 +24,7 @@ class Tensor(Remote):
     if TYPE_CHECKING:
         # The methods of the catalog are set below.
         def __getattr__(self, name: str) -> Any: ...
+        def __getitem__(self, index: Any) -> Any: ...
         def __setattr__(self, name: str, value: Any) -> None: ...
 
     def _info(self) -> Info:
@@ -154,36 +153,3 @@ class Tensor(Remote):
             "a tensor on a server can't be pickled; take its elements with .numpy() or "
             "save it with gradwire.save"
         )
-
-
-def _make_property(name: str, returns: str) -> property:
-    last = name.rpartition(".")[2]
-    getter = make_method(name, returns)
-
-    def setter(self: Tensor, value: Any) -> None:
-        self._slot.session.record("gradwire.setattr", (self, last, value), {}, wanted=False)
-        self._slot.info = None
-
-    return property(getter, setter if name in SETTABLE_PROPERTIES else None, doc=getter.__doc__)
-
-
-def _requires_grad(self: Tensor) -> bool:
-    return self._info().requires_grad
-
-
-def _add_table() -> None:
-    """Gives the class a method for each row of the catalog that it does not define itself."""
-    for name, returns in METHODS.items():
-        last = name.rpartition(".")[2]
-        if last not in vars(Tensor):
-            setattr(Tensor, last, make_method(name, returns))
-    for name, returns in PROPERTIES.items():
-        last = name.rpartition(".")[2]
-        if last not in vars(Tensor):
-            setattr(Tensor, last, _make_property(name, returns))
-    setter = vars(Tensor)["requires_grad"].fset
-    Tensor.requires_grad = property(_requires_grad, setter)  # type: ignore[attr-defined]
-
-
-_add_table()
-register_tensor_class(Tensor)

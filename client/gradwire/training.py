@@ -55,9 +55,9 @@ def train(
     """Trains a model in a loop on the server, with no message for each step.
 
     The model's ``forward`` is recorded once and then runs on the server. It may use any tensor
-    operation, shapes included, but must not depend on the values of tensors. The loop visits the
-    samples in the order that a ``torch.utils.data.DataLoader`` would, and afterwards the model holds
-    the trained weights. An interrupted run keeps the steps that it has taken.
+    operation, shapes included, but must not depend on the values of tensors. The loop visits
+    the samples in the order that a ``torch.utils.data.DataLoader`` would, and afterwards the
+    model holds the trained weights. An interrupted run keeps the steps that it has taken.
 
     Args:
         model: The model.
