@@ -1,0 +1,91 @@
+"""Runs the benchmarks: `python -m benchmarks [--quick]`."""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import grpc
+from tqdm import tqdm
+
+import gradwire
+from benchmarks.echo import Echo, echo_server
+from benchmarks.lines import LINES, SMALL_BYTES, evaluate
+from benchmarks.local import LocalLoop, LocalTorch
+from benchmarks.machine import describe
+from benchmarks.measuring import Contender, Sample, measure
+from benchmarks.nets import NETS, Net
+from benchmarks.remote import SdkLoop, TrainCall, UnaryVerbs
+from benchmarks.table import print_table, write_json
+from gradwire.embedded import EmbeddedServer
+from gradwire.v1 import server_pb2, server_pb2_grpc
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Returns the arguments of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a look, not a measurement")
+    parser.add_argument("--rounds", type=int, default=9, help="rounds per net (9)")
+    parser.add_argument("--seconds", type=float, default=0.5, help="time per turn (0.5)")
+    parser.add_argument("--output", type=Path, default=Path("outputs/benchmarks.json"))
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.rounds, arguments.seconds = 2, 0.0
+    return arguments
+
+
+def measure_net(
+    net: Net,
+    *,
+    channel: grpc.Channel,
+    echo_channel: grpc.Channel,
+    torch: LocalTorch,
+    num_rounds: int,
+    burst_seconds: float,
+) -> list[Sample]:
+    """Returns the samples of all rounds with one net."""
+    unary = UnaryVerbs(channel, net)
+    contenders: list[Contender] = [
+        LocalLoop(torch, net),
+        SdkLoop(net, read_every=100),
+        TrainCall(net),
+        SdkLoop(net, read_every=1),
+        unary,
+        Echo(echo_channel, {**unary.sizes, "small": (SMALL_BYTES, SMALL_BYTES)}),
+    ]
+    rounds = measure(contenders, num_rounds=num_rounds, burst_seconds=burst_seconds)
+    unary.close()
+    return rounds
+
+
+def main() -> None:
+    """Measures all nets, prints the table, writes the file."""
+    arguments = parse_arguments()
+    server = EmbeddedServer()
+    rounds: dict[str, list[Sample]] = {}
+    with (
+        gradwire.connect(server.address) as session,
+        tempfile.TemporaryDirectory() as folder,
+        echo_server(f"unix:{folder}/echo.sock") as echo_channel,
+    ):
+        info = server_pb2_grpc.ServerServiceStub(session.channel).GetServerInfo(
+            server_pb2.GetServerInfoRequest()
+        )
+        with LocalTorch(info.workers[0].num_threads) as torch:
+            for net in tqdm(NETS, unit="net", desc="measuring"):
+                rounds[net.name] = measure_net(
+                    net,
+                    channel=session.channel,
+                    echo_channel=echo_channel,
+                    torch=torch,
+                    num_rounds=arguments.rounds,
+                    burst_seconds=arguments.seconds,
+                )
+    results = [evaluate(line, net.name, rounds[net.name]) for net in NETS for line in LINES]
+    machine = describe(info)
+    print_table(results, machine)
+    write_json(arguments.output, results=results, rounds=rounds, machine=machine)
+    print(f"Written to {arguments.output}.")
+
+
+if __name__ == "__main__":
+    main()

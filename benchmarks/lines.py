@@ -1,0 +1,130 @@
+"""The lines of the table: what is compared with what, and what is to be reached."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from benchmarks.loop import VERBS
+from benchmarks.measuring import Sample
+
+SMALL_BYTES = 100
+"""About as large as the message of a step that the server knows already."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One line.
+
+    Attributes:
+        work: What is done, for people.
+        own: What it is called in samples.
+        floor: What in a sample it is made of, if nothing were lost on top; may be empty.
+        versus_local: Whether it is a training step, to be compared with a local one.
+        least_speed: At least so many local steps per second it should reach, by net.
+        most_floor: At most so many times the floor it should take.
+    """
+
+    work: str
+    own: str
+    floor: tuple[str, ...] = ()
+    versus_local: bool = True
+    least_speed: tuple[tuple[str, float], ...] = ()
+    most_floor: float | None = None
+
+
+LINES = (
+    Line(work="local eager loop", own="local loop"),
+    Line(
+        work="SDK loop, loss read every step",
+        own="sdk loop/1",
+        floor=("echo small", "local loop"),
+    ),
+    Line(
+        work="SDK loop, loss read every 100 steps",
+        own="sdk loop/100",
+        least_speed=(("notebook 3-5-1", 0.4),),
+    ),
+    Line(work="gradwire.train", own="train"),
+    Line(
+        work="five unary verbs",
+        own="unary step",
+        floor=tuple(f"{kind} {verb}" for verb in VERBS for kind in ("echo", "local")),
+        most_floor=1.5,
+    ),
+    *(
+        Line(
+            work=f"  {verb}",
+            own=f"unary {verb}",
+            floor=(f"echo {verb}", f"local {verb}"),
+            versus_local=False,
+            most_floor=1.5,
+        )
+        for verb in VERBS
+    ),
+    Line(work=f"bare gRPC echo of {SMALL_BYTES} bytes", own="echo small", versus_local=False),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Range:
+    """A median over the rounds, with the quartiles."""
+
+    low: float
+    median: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What became of a line with one net.
+
+    Attributes:
+        net: The net.
+        work: What was done.
+        milliseconds: How long a step or call took.
+        speed: Its steps per second, over those of the local loop in the same round.
+        times_floor: Its time, over that of its floor in the same round.
+        goal: What is to be reached, if anything.
+        reached: Whether it was.
+    """
+
+    net: str
+    work: str
+    milliseconds: Range
+    speed: Range | None
+    times_floor: Range | None
+    goal: str = ""
+    reached: bool | None = None
+
+
+def evaluate(line: Line, net: str, rounds: Sequence[Sample]) -> Result:
+    """Returns the result of a line."""
+    speed = floor = None
+    if line.versus_local:
+        speed = _range([sample["local loop"] / sample[line.own] for sample in rounds])
+    if line.floor:
+        floor = _range(
+            [sample[line.own] / sum(sample[part] for part in line.floor) for sample in rounds]
+        )
+    goal, reached = "", None
+    least_speed = dict(line.least_speed).get(net)
+    if speed is not None and least_speed is not None:
+        goal, reached = f"≥ {least_speed:g} local", speed.median >= least_speed
+    elif floor is not None and line.most_floor is not None:
+        goal, reached = f"≤ {line.most_floor:g} floor", floor.median <= line.most_floor
+    return Result(
+        net=net,
+        work=line.work,
+        milliseconds=_range([1000 * sample[line.own] for sample in rounds]),
+        speed=speed,
+        times_floor=floor,
+        goal=goal,
+        reached=reached,
+    )
+
+
+def _range(values: list[float]) -> Range:
+    if len(values) == 1:
+        return Range(low=values[0], median=values[0], high=values[0])
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+    return Range(low=low, median=median, high=high)

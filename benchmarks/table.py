@@ -1,0 +1,82 @@
+"""The table for people and the file for programs."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.lines import Range, Result
+from benchmarks.measuring import Sample
+
+EXPLANATION = (
+    "x local: steps per second over those of the local eager loop. x floor: time over that of bare "
+    "gRPC calls of as many bytes plus the same work done locally. Both are of the same round; "
+    "medians over the rounds, with the quartiles. The batch lies with the net, but goes along with "
+    "each Forward and ComputeLoss of the unary verbs."
+)
+
+
+def print_table(results: Sequence[Result], machine: Mapping[str, str]) -> None:
+    """Prints the table."""
+    console = Console()
+    for name, value in machine.items():
+        console.print(f"[dim]{name:>10}[/dim]  {value}", highlight=False)
+    table = Table(header_style="bold")
+    table.add_column("net")
+    table.add_column("work")
+    for heading in ("ms", "per second", "x local", "x floor", "goal"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    net = ""
+    for result in results:
+        if net and result.net != net:
+            table.add_section()
+        table.add_row(
+            "" if result.net == net else result.net,
+            result.work,
+            f"{result.milliseconds.median:.3f}",
+            f"{1000 / result.milliseconds.median:.0f}",
+            _ratio(result.speed),
+            _ratio(result.times_floor),
+            _goal(result),
+        )
+        net = result.net
+    console.print(table)
+    console.print(f"[dim]{EXPLANATION}[/dim]")
+
+
+def write_json(
+    path: Path,
+    *,
+    results: Sequence[Result],
+    rounds: Mapping[str, Sequence[Sample]],
+    machine: Mapping[str, str],
+) -> None:
+    """Writes all there is to know.
+
+    Args:
+        path: The file.
+        results: The lines of the table.
+        rounds: By net, the seconds of each thing measured in each round.
+        machine: What it was measured on.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {
+        "machine": machine,
+        "results": [asdict(result) for result in results],
+        "rounds": rounds,
+    }
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _ratio(ratio: Range | None) -> str:
+    return "" if ratio is None else f"{ratio.median:.2f} ({ratio.low:.2f}-{ratio.high:.2f})"
+
+
+def _goal(result: Result) -> str:
+    if result.reached is None:
+        return ""
+    mark = "[green]✓[/green]" if result.reached else "[red]✗[/red]"
+    return f"{result.goal} {mark}"

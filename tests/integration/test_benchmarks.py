@@ -1,0 +1,33 @@
+"""The benchmarks run from end to end. How fast things are is not for a test to say."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.lines import LINES
+from benchmarks.nets import NETS
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_a_quick_look_fills_every_line_for_every_net(tmp_path: Path) -> None:
+    output = tmp_path / "benchmarks.json"
+
+    finished = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--quick", "--output", str(output)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+
+    assert finished.returncode == 0, finished.stderr
+    written = json.loads(output.read_text())
+    assert [(result["net"], result["work"]) for result in written["results"]] == [
+        (net.name, line.work) for net in NETS for line in LINES
+    ]
+    assert all(result["milliseconds"]["median"] > 0 for result in written["results"])
+    assert set(written["rounds"]) == {net.name for net in NETS}
+    assert "torch" in written["machine"]["versions"]
