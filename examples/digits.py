@@ -41,12 +41,13 @@ class Data(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A training run: its loss at each step, and what came of it."""
+    """A training run: its loss at each step, and its test accuracy before and after."""
 
     name: str
     device: str
     losses: list[float]
-    accuracy: float
+    before: float
+    after: float
     seconds: float
 
 
@@ -76,6 +77,7 @@ def train_in_a_loop(torch: Any, data: Data, *, name: str, device: str) -> Run:
     pixels, labels = torch.tensor(data.train_pixels), torch.tensor(data.train_labels)
     model, criterion, optimizer = build(torch)
     losses: list[float] = []
+    before = accuracy(torch, model, data)
     began = time.perf_counter()
     with tqdm(total=EPOCHS * num_batches(data), unit="step", desc=f"{name} on {device}") as bar:
         for epoch in range(1, EPOCHS + 1):
@@ -96,7 +98,8 @@ def train_in_a_loop(torch: Any, data: Data, *, name: str, device: str) -> Run:
         name=name,
         device=device,
         losses=losses,
-        accuracy=accuracy(torch, model, data),
+        before=before,
+        after=accuracy(torch, model, data),
         seconds=seconds,
     )
 
@@ -104,6 +107,7 @@ def train_in_a_loop(torch: Any, data: Data, *, name: str, device: str) -> Run:
 def train_on_the_server(data: Data, *, name: str) -> Run:
     """Trains with the loop on the server, too."""
     model, criterion, optimizer = build(gradwire)
+    before = accuracy(gradwire, model, data)
     began = time.perf_counter()
     result = gradwire.train(
         model,
@@ -118,7 +122,8 @@ def train_on_the_server(data: Data, *, name: str) -> Run:
         name=name,
         device=result.device,
         losses=result.losses,
-        accuracy=accuracy(gradwire, model, data),
+        before=before,
+        after=accuracy(gradwire, model, data),
         seconds=seconds,
     )
 
@@ -131,6 +136,7 @@ def train_with_a_data_loader(torch: Any, data: Data, *, name: str) -> Run:
     model, criterion, optimizer = build(torch)
     loader = torch.utils.data.DataLoader(dataset, batch_size=BATCH_SIZE, shuffle=True)
     losses: list[float] = []
+    before = accuracy(torch, model, data)
     began = time.perf_counter()
     for _ in tqdm(range(EPOCHS), unit="epoch", desc=f"{name} on cpu"):
         for pixels, labels in loader:
@@ -144,7 +150,8 @@ def train_with_a_data_loader(torch: Any, data: Data, *, name: str) -> Run:
         name=name,
         device="cpu",
         losses=losses,
-        accuracy=accuracy(torch, model, data),
+        before=before,
+        after=accuracy(torch, model, data),
         seconds=seconds,
     )
 
@@ -154,12 +161,12 @@ def num_batches(data: Data) -> int:
 
 
 def print_table(runs: list[Run]) -> None:
-    print(f"\n{'':24}{'device':>8}{'steps':>8}{'ms/step':>9}{'last loss':>11}{'test accuracy':>15}")
+    print(f"\n{'':20}{'device':>8}{'steps':>8}{'ms/step':>9}{'loss':>10}{'test accuracy':>20}")
     for run in runs:
         print(
-            f"{run.name:24}{run.device:>8}{len(run.losses):8}"
-            f"{1000 * run.seconds / len(run.losses):9.3f}{run.losses[-1]:11.5f}"
-            f"{run.accuracy:15.1%}"
+            f"{run.name:20}{run.device:>8}{len(run.losses):8}"
+            f"{1000 * run.seconds / len(run.losses):9.3f}{run.losses[-1]:10.5f}"
+            f"{run.before:12.1%} -> {run.after:.1%}"
         )
 
 
@@ -174,19 +181,20 @@ def print_comparison(remote: Run, local: Run) -> None:
 
 def plot_losses(runs: list[Run]) -> None:
     mpl.use("Agg")
-    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
-    for index, run in enumerate(runs):
-        remote = index < 2
+    figure, panels = plt.subplots(1, 2, figsize=(11, 4.5), sharey=True, layout="constrained")
+    for run, axes in zip(runs, [*panels, *panels], strict=False):
+        local = run.name.startswith("torch")
         axes.plot(
             run.losses,
             label=f"{run.name} ({run.device})",
-            color=f"C{index % 2}",
-            linewidth=1.0 if remote else 3.5,
-            alpha=1.0 if remote else 0.3,
+            color="C1" if local else "C0",
+            linewidth=5 if local else 1,
+            alpha=0.3 if local else 1,
         )
-    axes.set(xlabel="step", ylabel="loss", yscale="log", title="Handwritten digits")
-    axes.legend()
-    axes.grid(alpha=0.3)
+        axes.set(xlabel="step", ylabel="loss", yscale="log")
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.suptitle("Handwritten digits")
     PLOT.parent.mkdir(exist_ok=True)
     figure.savefig(PLOT, dpi=120)
 
