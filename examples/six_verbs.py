@@ -68,7 +68,7 @@ def build() -> models_pb2.CreateModelRequest:
             ],
         ),
         optimizer=models_pb2.OptimizerSpec(
-            type="torch.optim.Adam", kwargs={"lr": values_pb2.Value(float_value=0.02)}
+            type="torch.optim.Adam", kwargs={"lr": values_pb2.Value(float_value=0.05)}
         ),
         seed=0,
     )
@@ -93,7 +93,7 @@ def main() -> None:
 
         mse = models_pb2.LossSpec(catalog=models_pb2.CatalogLoss(type="torch.nn.MSELoss"))
         inputs, targets = column(INPUTS), column(TARGETS)
-        for step in range(1, 51):
+        for step in range(1, 101):
             forward = models.Forward(
                 models_pb2.ForwardRequest(name=model, inputs=[inputs], handles_only=True),
                 metadata=metadata,
@@ -122,7 +122,7 @@ def main() -> None:
                 sessions_pb2.ReleaseValuesRequest(name=session, handles=[output, loss]),
                 metadata=metadata,
             )
-            if step % 10 == 0:
+            if step % 20 == 0:
                 print(f"step {stepped.num_steps}: loss {scalar(computed.loss.value):.6f}")
 
         # The same, but with the loop on the server too: one call instead of six a step.

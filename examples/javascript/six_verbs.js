@@ -48,7 +48,7 @@ function build() {
       type: "torch.nn.Sequential",
       children: layers.map((module, index) => ({ name: String(index), module })),
     },
-    optimizer: { type: "torch.optim.Adam", kwargs: { lr: { floatValue: 0.02 } } },
+    optimizer: { type: "torch.optim.Adam", kwargs: { lr: { floatValue: 0.05 } } },
     seed: 0,
   };
 }
@@ -83,7 +83,7 @@ async function main() {
   const mse = { catalog: { type: "torch.nn.MSELoss" } };
   const inputs = column(INPUTS);
   const targets = column(TARGETS);
-  for (let step = 1; step <= 50; step++) {
+  for (let step = 1; step <= 100; step++) {
     const forward = await call(models, "Forward", {
       name: model,
       inputs: [inputs],
@@ -103,7 +103,7 @@ async function main() {
     const stepped = await call(models, "Step", { name: model, requestId: `step-${step}` });
     // Values stay on the server until they are released.
     await call(sessions, "ReleaseValues", { name: session, handles: [output, loss] });
-    if (step % 10 === 0) {
+    if (step % 20 === 0) {
       console.log(`step ${stepped.numSteps}: loss ${scalar(computed.loss.value).toFixed(6)}`);
     }
   }

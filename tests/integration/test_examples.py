@@ -17,8 +17,15 @@ NODE = Path(sys.executable).parent / "node"
 """Comes with the virtual environment; `make test` installs the modules that the example loads."""
 WITHOUT_TORCH = """
 import runpy, sys
-sys.modules['torch'] = None
-runpy.run_path(sys.argv[1], run_name='__main__')
+from importlib.machinery import PathFinder
+
+class Finder(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name == "torch" else super().find_spec(name, path, target)
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = Finder
+runpy.run_path(sys.argv[1], run_name="__main__")
 """
 
 
@@ -48,7 +55,8 @@ def run(*command: object, folder: Path, address: str | None = None) -> str:
 
 
 def accuracies(printed: str) -> list[float]:
-    return [float(percent) for percent in re.findall(r"([\d.]+)%", printed)]
+    """Returns the test accuracies after training, in percent."""
+    return [float(percent) for percent in re.findall(r"-> ([\d.]+)%", printed)]
 
 
 def test_the_loop_prints_what_it_prints_with_torch(tmp_path: Path) -> None:
@@ -92,8 +100,7 @@ def test_the_six_verbs_train_from_the_stubs_alone(tmp_path: Path, address: str) 
 
     losses = [float(loss) for loss in re.findall(r"loss (\d\.\d+)", printed)]
     assert len(losses) == 6
-    assert losses == sorted(losses, reverse=True)
-    assert losses[-1] < 0.01
+    assert losses[-1] < 0.01 < losses[0]
 
 
 def test_the_six_verbs_do_in_javascript_what_they_do_in_python(
