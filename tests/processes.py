@@ -1,0 +1,94 @@
+"""A real server: a process of its own, as a user would start it."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Self
+
+import grpc
+
+from gradwire.transport.channel import open_channel
+from gradwire.v1 import (
+    models_pb2_grpc,
+    runs_pb2_grpc,
+    server_pb2,
+    server_pb2_grpc,
+    sessions_pb2_grpc,
+)
+
+START_TIMEOUT_SECONDS = 60.0
+STOP_TIMEOUT_SECONDS = 20.0
+
+
+class ServerProcess:
+    """A server that runs until the block ends.
+
+    Args:
+        folder: Where its socket and its log go.
+        options: Settings by name, such as ``workers=2``.
+        address: Where it listens; a unix socket in the folder by default.
+
+    Attributes:
+        address: Where it listens.
+    """
+
+    def __init__(self, folder: Path, *, address: str | None = None, **options: Any) -> None:
+        self.address = address or f"unix:{folder / 'server.sock'}"
+        self._log_path = folder / "server.log"
+        settings = {"device": "cpu", "address": self.address, **options}
+        arguments = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
+        with self._log_path.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "gradwire_server", "serve", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={k: v for k, v in os.environ.items() if not k.startswith("GRADWIRE_")},
+            )
+
+    def __enter__(self) -> Self:
+        with open_channel(self.address) as channel:
+            try:
+                grpc.channel_ready_future(channel).result(START_TIMEOUT_SECONDS)
+            except grpc.FutureTimeoutError:
+                self.kill()
+                raise RuntimeError(f"the server did not start:\n{self.log()}") from None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def log(self) -> str:
+        """Returns what the server has logged."""
+        return self._log_path.read_text(encoding="utf-8", errors="replace")
+
+    def stop(self) -> int:
+        """Tells the server to stop, and waits until it has; returns its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(STOP_TIMEOUT_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"the server did not stop:\n{self.log()}") from None
+
+    def kill(self) -> None:
+        """Ends the server without warning."""
+        self.process.kill()
+        self.process.wait()
+
+
+class Stubs:
+    """Plain stubs on one channel, as a program without the SDK uses them."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self.sessions: Any = sessions_pb2_grpc.SessionServiceStub(channel)
+        self.models: Any = models_pb2_grpc.ModelServiceStub(channel)
+        self.runs: Any = runs_pb2_grpc.RunServiceStub(channel)
+        self.server: Any = server_pb2_grpc.ServerServiceStub(channel)
+
+    def workers(self) -> list[server_pb2.Worker]:
+        """Returns the workers of the server."""
+        info = self.server.GetServerInfo(server_pb2.GetServerInfoRequest(), timeout=10)
+        return list(info.workers)
