@@ -24,7 +24,7 @@ def parse_arguments() -> argparse.Namespace:
     """Returns the arguments of the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a look, not a measurement")
-    parser.add_argument("--rounds", type=int, default=9, help="rounds per net (9)")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds per net (7)")
     parser.add_argument("--seconds", type=float, default=0.5, help="time per turn (0.5)")
     parser.add_argument("--output", type=Path, default=Path("outputs/benchmarks.json"))
     arguments = parser.parse_args()

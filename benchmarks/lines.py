@@ -35,12 +35,12 @@ class Line:
 LINES = (
     Line(work="local eager loop", own="local loop"),
     Line(
-        work="SDK loop, loss read every step",
+        work="SDK loop, loss every step",
         own="sdk loop/1",
         floor=("echo small", "local loop"),
     ),
     Line(
-        work="SDK loop, loss read every 100 steps",
+        work="SDK loop, loss every 100 steps",
         own="sdk loop/100",
         least_speed=(("notebook 3-5-1", 0.4),),
     ),

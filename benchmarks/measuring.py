@@ -43,6 +43,6 @@ def measure(
 def _warm_up(contender: Contender, burst_seconds: float) -> int:
     """Runs a contender until nothing is new to it; returns how many steps make a burst."""
     contender.burst(STEPS)
-    step_seconds = max(contender.burst(STEPS).values())
+    step_seconds = sum(contender.burst(STEPS).values())
     multiples = round(burst_seconds / step_seconds / STEPS)
     return min(max(multiples, 1) * STEPS, MAX_STEPS)

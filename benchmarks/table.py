@@ -14,8 +14,8 @@ from benchmarks.measuring import Sample
 EXPLANATION = (
     "x local: steps per second over those of the local eager loop. x floor: time over that of bare "
     "gRPC calls of as many bytes plus the same work done locally. Both are of the same round; "
-    "medians over the rounds, with the quartiles. The batch lies with the net, but goes along with "
-    "each Forward and ComputeLoss of the unary verbs."
+    "medians over the rounds, with half of what lies between the quartiles. The batch lies with "
+    "the net, but goes along with each Forward and ComputeLoss of the unary verbs."
 )
 
 
@@ -25,16 +25,15 @@ def print_table(results: Sequence[Result], machine: Mapping[str, str]) -> None:
     for name, value in machine.items():
         console.print(f"[dim]{name:>10}[/dim]  {value}", highlight=False)
     table = Table(header_style="bold")
-    table.add_column("net")
-    table.add_column("work")
+    table.add_column("work", no_wrap=True)
     for heading in ("ms", "per second", "x local", "x floor", "goal"):
         table.add_column(heading, justify="right", no_wrap=True)
     net = ""
     for result in results:
-        if net and result.net != net:
+        if result.net != net:
             table.add_section()
+            table.add_row(f"[bold]{result.net}[/bold]")
         table.add_row(
-            "" if result.net == net else result.net,
             result.work,
             f"{result.milliseconds.median:.3f}",
             f"{1000 / result.milliseconds.median:.0f}",
@@ -72,7 +71,10 @@ def write_json(
 
 
 def _ratio(ratio: Range | None) -> str:
-    return "" if ratio is None else f"{ratio.median:.2f} ({ratio.low:.2f}-{ratio.high:.2f})"
+    if ratio is None:
+        return ""
+    spread = (ratio.high - ratio.low) / 2 / ratio.median
+    return f"{ratio.median:.2f} ±{spread:.0%}"
 
 
 def _goal(result: Result) -> str:
