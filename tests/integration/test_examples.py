@@ -4,12 +4,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
-
-from gradwire.embedded import EmbeddedServer
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
@@ -27,13 +22,6 @@ class Finder(PathFinder):
 sys.meta_path[sys.meta_path.index(PathFinder)] = Finder
 runpy.run_path(sys.argv[1], run_name="__main__")
 """
-
-
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    server = EmbeddedServer()
-    yield server.address
-    server.stop()
 
 
 def run(*command: object, folder: Path, address: str | None = None) -> str:
