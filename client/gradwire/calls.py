@@ -152,12 +152,19 @@ def _item(session: Session, result: RemoteObject, index: int | str) -> RemoteObj
     return RemoteObject(session.record("gradwire.getitem", (result, index), {}))
 
 
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, Iterator) else value
+
+
 def make_function(name: str, returns: str) -> Callable[..., Any]:
     """Returns the function of a cataloged name."""
     last = name.rpartition(".")[2]
     in_place = last.endswith("_") and not name.startswith("torch.nn.utils.")
 
     def function(*args: Any, **kwargs: Any) -> Any:
+        # Going through `model.parameters()` may itself ask the server, so it comes first.
+        args = tuple([_listed(value) for value in args])
+        kwargs = {keyword: _listed(value) for keyword, value in kwargs.items()}
         session = session_of(args, kwargs)
         if in_place:
             target = args[0] if args else next(iter(kwargs.values()))

@@ -1,7 +1,6 @@
 """Arguments that are not gradwire's own: arrays, iterators, tensors of a local torch."""
 
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from gradwire.types import DTYPES
 def convert(value: Any) -> Any:
     """Returns what to send for an argument that there is no encoding for.
 
-    Arrays and tensors of a locally installed torch go by value, iterators as lists.
+    Arrays and tensors of a locally installed torch go by value.
 
     Raises:
         TypeError: There is no way to send it.
@@ -22,8 +21,6 @@ def convert(value: Any) -> Any:
         return tensor_message(value)
     if is_local_tensor(value):
         return tensor_message(array_of_local(value))
-    if isinstance(value, Iterator):
-        return list(value)
     if callable(value):
         raise TypeError(
             f"{value!r} is a function and can't be sent: operations are data. Call it in your "

@@ -96,7 +96,7 @@ class Outbox:
         num_bytes: int = 0,
         program: int | None = None,
     ) -> None:
-        """Puts a command into the next message; sends that if it has become large.
+        """Puts a command into the next message.
 
         Args:
             command: The command.
@@ -113,6 +113,9 @@ class Outbox:
             message.programs[len(message.commands)] = program
         message.commands.append(command)
         self._num_bytes += num_bytes
+
+    def send_if_large(self) -> None:
+        """Sends the next message if it has many bytes. An answer may tell of a failure."""
         if self._num_bytes > MAX_BYTES:
             self.send()
 
@@ -125,6 +128,7 @@ class Outbox:
         commands = self._next.commands
         if commands and (
             len(commands) >= MAX_COMMANDS
+            or self._num_bytes > MAX_BYTES
             or time.monotonic() - self._first_command_time > MAX_DELAY_SECONDS
         ):
             self.send()

@@ -10,7 +10,7 @@ from gradwire.errors import GradwireError
 from gradwire.recorder.keys import INPUTS, RESULTS, Key, OperationKey, encode, program_message
 from gradwire.recorder.outbox import Outbox, Segment, Stream
 from gradwire.recorder.slots import FAILED, PENDING, Remote, Slot, remote_of
-from gradwire.recorder.tape import Location, ProgramCache, Tape
+from gradwire.recorder.tape import Location, ProgramCache, ProgramKey, Tape
 from gradwire.recorder.values import decode
 from gradwire.types import Size
 from gradwire.v1 import sessions_pb2, values_pb2
@@ -77,16 +77,20 @@ class Recorder:
             The slot of the result.
         """
         with self._lock:
-            tape = self._tape
-            if len(tape.operations) >= MAX_TAPE_OPERATIONS:
+            if len(self._tape.operations) >= MAX_TAPE_OPERATIONS:
                 self.cut()
-                tape = self._tape
-            if tape.num_contexts != len(self.contexts):
-                self._enter_contexts(tape)
-            slot = self._append(tape, self._key(name, args, kwargs.items()), wanted)
-            if self._trace is not None:
-                self._trace.add(name, args, kwargs, slot)
-            return slot
+            self._outbox.send_if_large()
+            return self._write(name, args, kwargs, wanted)
+
+    def _write(self, name: str, args: Sequence[Any], kwargs: dict[str, Any], wanted: bool) -> Slot:
+        """Writes an operation on the tape, which must not change meanwhile: keys refer to it."""
+        tape = self._tape
+        if tape.num_contexts != len(self.contexts):
+            self._enter_contexts(tape)
+        slot = self._append(tape, self._key(name, args, kwargs.items()), wanted)
+        if self._trace is not None:
+            self._trace.add(name, args, kwargs, slot)
+        return slot
 
     def fetch(self, name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """Records an operation, sends everything recorded, and returns the operation's value.
@@ -103,34 +107,46 @@ class Recorder:
     ) -> list[Any]:
         """As `fetch`, for several operations at once; returns their values."""
         with self._lock:
-            if len(self._tape.operations) + len(operations) > MAX_TAPE_OPERATIONS:
-                self.cut()
-            trace, self._trace = self._trace, None
-            try:
-                if trace is not None:
-                    for name, _, _ in operations:
-                        trace.require_readable(name)
-                slots = [self.record(*operation, wanted=False) for operation in operations]
-            finally:
-                self._trace = trace
-            self._cut(tuple(slot.index for slot in slots))
-            return [decode(value) for value in self._outbox.wait().values]
+            values: list[Any] = []
+            for start in range(0, len(operations), MAX_TAPE_OPERATIONS):
+                values += self._fetch_some(operations[start : start + MAX_TAPE_OPERATIONS])
+            return values
+
+    def _fetch_some(
+        self, operations: Sequence[tuple[str, Sequence[Any], dict[str, Any]]]
+    ) -> list[Any]:
+        """As `fetch_all`, for no more operations than one program may have."""
+        if len(self._tape.operations) + len(operations) > MAX_TAPE_OPERATIONS:
+            self.cut()
+        self._outbox.send_if_large()
+        trace, self._trace = self._trace, None
+        try:
+            if trace is not None:
+                for name, _, _ in operations:
+                    trace.require_readable(name)
+            slots = [self._write(*operation, wanted=False) for operation in operations]
+        finally:
+            self._trace = trace
+        self._cut(tuple(slot.index for slot in slots))
+        return [decode(value) for value in self._outbox.wait().values]
 
     def put(self, tensor: values_pb2.Tensor) -> Slot:
         """Sends a tensor along with what is recorded; returns its slot."""
         with self._lock:
             self.require_open()
-            # Not a handle that died since the last cut: the tape may still use it.
-            handle = self._free_handles.pop() if self._free_handles else self._new_handle()
-            slot = Slot(cast("Session", self), handle, 0)
-            self._outbox.add(
-                sessions_pb2.Command(
-                    put_tensor=sessions_pb2.PutTensor(handle=handle, tensor=tensor)
-                ),
-                segment=Segment([slot], [_location()]),
-                num_bytes=len(tensor.data),
-            )
-            return slot
+            self._outbox.send_if_large()
+            return self._put(tensor)
+
+    def _put(self, tensor: values_pb2.Tensor) -> Slot:
+        # Not a handle that died since the last cut: the tape may still use it.
+        handle = self._free_handles.pop() if self._free_handles else self._new_handle()
+        slot = Slot(cast("Session", self), handle, 0)
+        self._outbox.add(
+            sessions_pb2.Command(put_tensor=sessions_pb2.PutTensor(handle=handle, tensor=tensor)),
+            segment=Segment([slot], [_location()]),
+            num_bytes=len(tensor.data),
+        )
+        return slot
 
     def cut(self) -> None:
         """Ends the tape: what is recorded becomes one program. Sends it when the time has come.
@@ -257,7 +273,7 @@ class Recorder:
         converted = self._convert(value)
         if not isinstance(converted, values_pb2.Tensor):
             return encode(converted, self._reference)
-        handle = self.put(converted).handle
+        handle = self._put(converted).handle
         # Nobody else can reach it: it goes when this tape is cut.
         self.dead_handles.append(handle)
         return self._input(handle)
@@ -274,10 +290,10 @@ class Recorder:
         if not tape.operations:
             return
         self.require_open()
-        operations = tuple(tape.operations)
-        program = self._programs.get(operations)
+        key = (len(tape.inputs), tuple(tape.operations))
+        program = self._programs.get(key)
         if program is None:
-            program = self._put_program(operations, len(tape.inputs))
+            program = self._put_program(key)
         # A handle that died since the last cut may still be an input of this program; the server
         # binds inputs first and forgets released values before it keeps new ones.
         dead, self.dead_handles = self.dead_handles, []
@@ -303,8 +319,9 @@ class Recorder:
         self._tape = Tape()
         self._outbox.add(command, segment=Segment(kept, tape.locations))
 
-    def _put_program(self, operations: tuple[OperationKey, ...], num_inputs: int) -> int:
+    def _put_program(self, key: ProgramKey) -> int:
         handle = self._new_handle()
+        num_inputs, operations = key
         program = program_message(operations, num_inputs)
         self._outbox.add(
             sessions_pb2.Command(
@@ -313,7 +330,7 @@ class Recorder:
             num_bytes=program.ByteSize(),
             program=handle,
         )
-        evicted = self._programs.add(operations, handle)
+        evicted = self._programs.add(key, handle)
         if evicted is not None:
             self.dead_handles.append(evicted)
         return handle

@@ -9,6 +9,9 @@ from gradwire.recorder.slots import Slot
 Location = tuple[CodeType, int]
 """Where an operation was recorded: a frame's code and `f_lasti`; resolved to a line on demand."""
 
+ProgramKey = tuple[int, tuple[OperationKey, ...]]
+"""A program: how many inputs it takes, and its operations."""
+
 MAX_PROGRAMS = 256
 """How many programs a session keeps on the server; the least recently used ones go first."""
 
@@ -35,26 +38,26 @@ class Tape:
 
 
 class ProgramCache:
-    """The programs that the server holds, by their operations; the least recently used go first."""
+    """The programs that the server holds; the least recently used go first."""
 
     def __init__(self) -> None:
-        self._handles: OrderedDict[tuple[OperationKey, ...], int] = OrderedDict()
+        self._handles: OrderedDict[ProgramKey, int] = OrderedDict()
 
-    def get(self, operations: tuple[OperationKey, ...]) -> int | None:
+    def get(self, key: ProgramKey) -> int | None:
         """Returns the handle of a program, or None if the server does not hold it."""
-        handle = self._handles.get(operations)
+        handle = self._handles.get(key)
         if handle is not None:
-            self._handles.move_to_end(operations)
+            self._handles.move_to_end(key)
         return handle
 
-    def add(self, operations: tuple[OperationKey, ...], handle: int) -> int | None:
+    def add(self, key: ProgramKey, handle: int) -> int | None:
         """Remembers a program; returns the handle of one that is to be released for it."""
-        self._handles[operations] = handle
+        self._handles[key] = handle
         if len(self._handles) <= MAX_PROGRAMS:
             return None
         return self._handles.popitem(last=False)[1]
 
     def discard(self, handles: set[int]) -> None:
         """Forgets programs that never reached the server."""
-        for operations in [key for key, handle in self._handles.items() if handle in handles]:
-            del self._handles[operations]
+        for key in [key for key, handle in self._handles.items() if handle in handles]:
+            del self._handles[key]
