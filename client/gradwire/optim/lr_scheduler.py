@@ -46,6 +46,19 @@ class LRScheduler:
             wanted=False,
         )
 
+    def state_dict(self) -> RemoteObject:
+        """Returns the state, which stays on the server; `load_state_dict` takes it."""
+        slot = self._remote._slot.session.record(
+            f"{_PREFIX}LRScheduler.state_dict", (self._remote,), {}
+        )
+        return RemoteObject(slot)
+
+    def load_state_dict(self, state_dict: RemoteObject) -> None:
+        """Takes over the state of a scheduler of the same class."""
+        self._remote._slot.session.record(
+            f"{_PREFIX}LRScheduler.load_state_dict", (self._remote, state_dict), {}, wanted=False
+        )
+
     def get_last_lr(self) -> list[float]:
         """Returns the learning rate of each parameter group."""
         rates: list[float] = self._remote._slot.session.fetch(

@@ -124,6 +124,19 @@ class Optimizer:
         )
         self.param_groups.append(ParameterGroup(self, len(self.param_groups), tensors))
 
+    def state_dict(self) -> RemoteObject:
+        """Returns the state, which stays on the server; `load_state_dict` takes it."""
+        slot = self._remote._slot.session.record(
+            "torch.optim.Optimizer.state_dict", (self._remote,), {}
+        )
+        return RemoteObject(slot)
+
+    def load_state_dict(self, state_dict: RemoteObject) -> None:
+        """Takes over the state of an optimizer of as many parameters."""
+        self._remote._slot.session.record(
+            "torch.optim.Optimizer.load_state_dict", (self._remote, state_dict), {}, wanted=False
+        )
+
     def __repr__(self) -> str:
         return repr(self._remote)
 
