@@ -47,7 +47,7 @@ class Intrinsics:
 
     def call(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Calls a module."""
-        if not isinstance(function, torch.nn.Module | torch.amp.GradScaler):
+        if not isinstance(function, torch.nn.Module):
             raise TypeError(f"a {class_name(function)} can't be called; only modules can")
         return function(*args, **kwargs)
 

@@ -128,6 +128,7 @@ class Allocating:
         self._device = device
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls it, on the session's device, after a dry run of what may be large."""
         bound = MAX_ITEMSIZE * _product(args, kwargs.values()) ** self._power
         if bound > QUICK_BYTES:
             self._budget.reserve(self._dry_run_bytes(args, kwargs), self._name)

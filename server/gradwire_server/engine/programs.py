@@ -6,6 +6,7 @@ the registers its arguments are in, so a repeated run does no decoding, no looku
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -25,7 +26,8 @@ Arguments = Callable[[list[Any]], tuple[Any, ...]]
 Code = list[tuple[int, Callable[..., Any], Arguments, tuple[int, ...]]]
 
 
-class _Register(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Register:
     """An argument that is known only when the program runs."""
 
     index: int

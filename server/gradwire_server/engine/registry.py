@@ -1,7 +1,7 @@
 """Looks operations up by name: the only way from a name on the wire to a callable."""
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache, partial
 from operator import attrgetter
 from typing import Any
@@ -121,14 +121,20 @@ class Registry:
         return function
 
 
-def unknown_name(name: str, path: str, known: "dict[str, str] | list[str]") -> GradwireError:
+def unknown_name(name: str, path: str, known: Iterable[str]) -> GradwireError:
     """Returns the error for a name that is not in the catalog, with the closest ones that are."""
-    last = name.rsplit(".", 1)[-1]
-    by_last = [candidate for candidate in known if candidate.rsplit(".", 1)[-1] == last]
-    close = by_last[:3] or difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f"; did you mean {' or '.join(close)}?" if close else ""
     return invalid(
         path,
-        f"{name!r} is not in the catalog{hint} (ServerService.GetCatalog lists all names)",
+        f"{name!r} is not in the catalog{closest(name, known)} "
+        "(ServerService.GetCatalog lists all names)",
         reason=Reason.UNKNOWN_NAME,
     )
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """Returns a hint at the known names that are closest to a name; empty if none is close."""
+    known = list(known)
+    last = name.rpartition(".")[2]
+    same_last = [candidate for candidate in known if candidate.rpartition(".")[2] == last]
+    close = same_last[:3] or difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(close)}?" if close else ""

@@ -16,6 +16,9 @@ from gradwire_server.engine.values import decode_tensor, decode_value, encode_va
 from gradwire_server.errors import GradwireError, Reason, invalid
 from gradwire_server.limits import Limits
 
+MAX_SERVER_HANDLES = 1024
+"""How many values of unary calls a session holds: a caller that never releases any may go on."""
+
 if TYPE_CHECKING:
     from gradwire_server.engine.models import Model
 
@@ -73,17 +76,19 @@ class Session:
         except KeyError:
             raise GradwireError(
                 Reason.HANDLE_NOT_FOUND,
-                f"{path}: the session holds no value with handle {handle}; it was released, or "
-                "the command that was to make it failed",
+                f"{path}: the session holds no value with handle {handle}; it was released, the "
+                "command that was to make it failed, or it is older than the "
+                f"{MAX_SERVER_HANDLES} values last left behind by unary calls",
                 metadata={"handle": str(handle)},
             ) from None
 
     def keep(self, value: Any, what: str) -> int:
-        """Holds a value under a new handle and returns the handle."""
+        """Holds a value under a new handle and returns the handle; the oldest of many goes."""
         self.budget.add(value, what)
         handle = self._next_handle
         self._next_handle += 1
         self.values[handle] = value
+        self.values.pop(handle - MAX_SERVER_HANDLES, None)
         return handle
 
     def decode(self, value: values_pb2.Value, path: str) -> Any:

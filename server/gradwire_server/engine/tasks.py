@@ -1,6 +1,6 @@
 """Calls as tasks: each does a bit of work a turn and answers its caller when it is done."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Protocol, TypeVar
 
 import structlog
@@ -111,6 +111,7 @@ class UnaryTask:
         self._limit_bytes = limit_bytes
 
     def advance(self) -> bool:
+        """Runs the handler and answers; there is never more to do."""
         try:
             payload = serialize(self._handler(), self._limit_bytes)
         except Exception as error:  # noqa: BLE001  # the boundary: the worker goes on
@@ -120,6 +121,7 @@ class UnaryTask:
         return False
 
     def fail(self, error: GradwireError) -> None:
+        """Gives the call up and tells its caller why."""
         self._answers.fail(self.call, error)
 
 
@@ -129,7 +131,7 @@ class StreamTask:
     def __init__(
         self,
         call: int,
-        handler: Callable[[], Iterator[Sequence[Message]]],
+        handler: Callable[[], Generator[Sequence[Message], None, None]],
         answers: Answers,
         *,
         method: str,
@@ -137,12 +139,13 @@ class StreamTask:
     ) -> None:
         self.call = call
         self._handler = handler
-        self._steps: Iterator[Sequence[Message]] | None = None
+        self._steps: Generator[Sequence[Message], None, None] | None = None
         self._answers = answers
         self._method = method
         self._limit_bytes = limit_bytes
 
     def advance(self) -> bool:
+        """Takes one step of the handler and sends what it yields."""
         try:
             if self._steps is None:
                 self._steps = self._handler()
@@ -157,6 +160,9 @@ class StreamTask:
         return False
 
     def fail(self, error: GradwireError) -> None:
+        """Gives the call up and tells its caller why."""
+        if self._steps is not None:
+            self._steps.close()
         self._answers.fail(self.call, error)
 
 
@@ -174,6 +180,7 @@ class ExecuteTask:
         self._num_bytes = 0
 
     def advance(self) -> bool:
+        """Runs the next command; answers after the last one or the first that fails."""
         request = self._request
         if request is None:
             try:
@@ -210,6 +217,7 @@ class ExecuteTask:
         return False
 
     def fail(self, error: GradwireError) -> None:
+        """Gives the call up and tells its caller why."""
         self._answers.fail(self.call, error)
 
     def _add(self, values: Sequence[values_pb2.Value]) -> None:

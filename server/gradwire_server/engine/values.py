@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from google.protobuf.message import Message
 
 from gradwire.v1 import values_pb2
 from gradwire.v1.dtypes import ROWS
@@ -96,7 +95,7 @@ def encode_tensor(tensor: torch.Tensor) -> values_pb2.Tensor:
 def describe_tensor(tensor: torch.Tensor) -> values_pb2.Description:
     """Returns what is known of a tensor without its elements."""
     kind = "torch.nn.Parameter" if isinstance(tensor, torch.nn.Parameter) else "torch.Tensor"
-    materialized = not isinstance(tensor, torch.nn.parameter.UninitializedTensorMixin)
+    materialized = not torch.nn.parameter.is_lazy(tensor)
     return values_pb2.Description(
         type=kind,
         dtype=DATA_TYPE_OF_DTYPE.get(tensor.dtype, 0),  # type: ignore[arg-type]
@@ -107,7 +106,7 @@ def describe_tensor(tensor: torch.Tensor) -> values_pb2.Description:
 
 
 def class_name(value: object) -> str:
-    """Returns the name that people know the class of a torch object by, such as `torch.nn.Linear`."""
+    """Returns the name that people know an object's class by, such as `torch.nn.Linear`."""
     kind = type(value)
     if isinstance(value, torch.nn.Module) and hasattr(torch.nn, kind.__name__):
         return f"torch.nn.{kind.__name__}"
@@ -214,7 +213,10 @@ _DECODERS: dict[str, Callable[[values_pb2.Value], Any]] = {
 
 
 def encode_value(
-    value: Any, encode_leaf: Callable[[torch.Tensor], Message] = encode_tensor
+    value: Any,
+    encode_leaf: Callable[
+        [torch.Tensor], values_pb2.Tensor | values_pb2.Description
+    ] = encode_tensor,
 ) -> values_pb2.Value:
     """Returns the wire form of a result.
 
@@ -272,5 +274,5 @@ def _encode_tuple(value: tuple[Any, ...], elements: list[values_pb2.Value]) -> v
     # Named tuples of Python have `_fields`, those of torch (structseq) `__match_args__`.
     names = getattr(kind, "_fields", None) or getattr(kind, "__match_args__", ())
     return values_pb2.ValueList(
-        values=elements, names=list(names), type=f"{kind.__module__}.{kind.__qualname__}"
+        values=elements, names=list(names or ()), type=f"{kind.__module__}.{kind.__qualname__}"
     )

@@ -1,14 +1,16 @@
 """The RPCs that workers answer: one row each."""
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from functools import cache
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import torch
 from google.protobuf.message import Message
 
-from gradwire.v1 import server_pb2, sessions_pb2
+from gradwire.v1 import models_pb2, runs_pb2, server_pb2, sessions_pb2
+from gradwire_server.engine import models, training
 from gradwire_server.engine.intrinsics import Intrinsics
 from gradwire_server.engine.registry import KIND_OF_NAME, torch_object
 from gradwire_server.engine.session import Session
@@ -26,7 +28,7 @@ class Streaming(NamedTuple):
     """An RPC whose handler yields, once a step, the responses to send."""
 
     request: type[Message]
-    handler: Callable[[Session, Any], Iterator[Sequence[Message]]]
+    handler: Callable[[Session, Any], Generator[Sequence[Message], None, None]]
 
 
 def fetch_values(
@@ -64,7 +66,8 @@ def catalog_response() -> server_pb2.GetCatalogResponse:
         )
         for name, function in Intrinsics(torch.device("cpu")).table().items()
     ]
-    return server_pb2.GetCatalogResponse(entries=sorted(entries, key=lambda entry: entry.name))
+    entries.sort(key=attrgetter("name"))
+    return server_pb2.GetCatalogResponse(entries=entries)
 
 
 def _signature(function: Any) -> str:
@@ -78,5 +81,17 @@ def _signature(function: Any) -> str:
 SESSION_VERBS: dict[str, Unary | Streaming] = {
     "FetchValues": Unary(sessions_pb2.FetchValuesRequest, fetch_values),
     "ReleaseValues": Unary(sessions_pb2.ReleaseValuesRequest, release_values),
+    "CreateModel": Unary(models_pb2.CreateModelRequest, models.create_model),
+    "GetModel": Unary(models_pb2.GetModelRequest, models.get_model),
+    "ListModels": Unary(models_pb2.ListModelsRequest, models.list_models),
+    "DeleteModel": Unary(models_pb2.DeleteModelRequest, models.delete_model),
+    "Forward": Unary(models_pb2.ForwardRequest, models.forward),
+    "ComputeLoss": Unary(models_pb2.ComputeLossRequest, models.compute_loss),
+    "Backward": Unary(models_pb2.BackwardRequest, models.backward),
+    "ZeroGrad": Unary(models_pb2.ZeroGradRequest, models.zero_grad),
+    "Step": Unary(models_pb2.StepRequest, models.step),
+    "FetchTensors": Unary(models_pb2.FetchTensorsRequest, models.fetch_tensors),
+    "SetTensors": Unary(models_pb2.SetTensorsRequest, models.set_tensors),
+    "Train": Streaming(runs_pb2.TrainRequest, training.train),
 }
 """The RPCs on a session, by method name; Execute is the one beside them."""
