@@ -32,6 +32,7 @@ CONSTANTS: dict[str, Any] = {
 }
 NAME_OF_CONSTANT: dict[Any, str] = {constant: name for name, constant in CONSTANTS.items()}
 
+EncodedLeaf = values_pb2.Tensor | values_pb2.Description
 INT64_MIN, INT64_MAX = -(1 << 63), (1 << 63) - 1
 MAX_NESTING = 64
 """How deep lists, tuples and dicts may be nested."""
