@@ -2,17 +2,18 @@
 
 from typing import Any
 
-from gradwire.nn import functional, init, utils
+from gradwire.nn import functional as functional
+from gradwire.nn import init as init
+from gradwire.nn import utils as utils
 from gradwire.nn.builtin import module_class
-from gradwire.nn.containers import (
-    ModuleDict,
-    ModuleList,
-    ParameterDict,
-    ParameterList,
-    Sequential,
-)
-from gradwire.nn.module import Module
-from gradwire.nn.parameter import Buffer, Parameter
+from gradwire.nn.containers import ModuleDict as ModuleDict
+from gradwire.nn.containers import ModuleList as ModuleList
+from gradwire.nn.containers import ParameterDict as ParameterDict
+from gradwire.nn.containers import ParameterList as ParameterList
+from gradwire.nn.containers import Sequential as Sequential
+from gradwire.nn.module import Module as Module
+from gradwire.nn.parameter import Buffer as Buffer
+from gradwire.nn.parameter import Parameter as Parameter
 from gradwire.v1.catalog import LOSSES, MODULES
 
 _OWN = (

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from gradwire.optim import lr_scheduler
-from gradwire.optim.optimizer import Optimizer
+from gradwire.optim import lr_scheduler as lr_scheduler
+from gradwire.optim.optimizer import Optimizer as Optimizer
 from gradwire.v1.catalog import OPTIMIZERS
 
 __all__ = [  # noqa: PLE0604

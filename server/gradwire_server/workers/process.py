@@ -94,15 +94,19 @@ class FrameAnswers:
         self._connection = connection
 
     def reply(self, call: int, payload: bytes) -> None:
+        """Ends a call with its response."""
         self._connection.send(Frame(kind=FrameKind.REPLY, call=call, payload=payload))
 
     def event(self, call: int, payload: bytes) -> None:
+        """Sends one response of a streaming call."""
         self._connection.send(Frame(kind=FrameKind.EVENT, call=call, payload=payload))
 
     def end(self, call: int) -> None:
+        """Ends a streaming call."""
         self._connection.send(Frame(kind=FrameKind.END, call=call))
 
     def fail(self, call: int, error: GradwireError) -> None:
+        """Ends a call with an error."""
         payload = error.to_status().SerializeToString()
         self._connection.send(Frame(kind=FrameKind.FAILURE, call=call, payload=payload))
 
@@ -145,9 +149,7 @@ def ready_frame(device: torch.device) -> Frame:
         num_threads=torch.get_num_threads(),
         pid=os.getpid(),
     )
-    return Frame(
-        kind=FrameKind.READY, method=torch.__version__, payload=worker.SerializeToString()
-    )
+    return Frame(kind=FrameKind.READY, method=torch.__version__, payload=worker.SerializeToString())
 
 
 def limit_memory(limit_bytes: int) -> None:
