@@ -71,8 +71,8 @@ def as_array(data: Any, dtype: dtype | None) -> "np.ndarray[Any, Any]":
     plain = _plain(data)
     try:
         array = np.array(plain)
-    except ValueError as error:
-        raise ValueError(f"sequences of unequal length can't be a tensor: {error}") from None
+    except ValueError:
+        raise ValueError(_unequal_lengths(plain)) from None
     if array.dtype.kind not in "biufc" and array.size:
         raise TypeError(f"can't make a tensor of {type(data).__name__} with {array.dtype} elements")
     if target is not None:
@@ -90,6 +90,18 @@ def _plain(data: Any) -> Any:
     if isinstance(data, list | tuple | range):
         return [_plain(element) for element in data]
     return data
+
+
+def _unequal_lengths(data: Any) -> str:
+    """Returns what torch says of nested sequences that are no tensor."""
+    level, dim = [data], 0
+    while all(isinstance(element, list) for element in level):
+        length = len(level[0])
+        for element in level:
+            if len(element) != length:
+                return f"expected sequence of length {length} at dim {dim} (got {len(element)})"
+        level, dim = [inner for element in level for inner in element], dim + 1
+    return f"expected sequences or numbers alone at dim {dim}, not both"
 
 
 def _holds_arrays(data: Any) -> bool:
