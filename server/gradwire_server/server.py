@@ -19,7 +19,7 @@ from gradwire_server.transport.front import FrontRpcs
 from gradwire_server.transport.handlers import Handlers
 from gradwire_server.transport.options import server_options
 from gradwire_server.transport.routes import SERVICES
-from gradwire_server.transport.traffic import Traffic
+from gradwire_server.transport.traffic import Traffic, cut_off, shutting_down
 from gradwire_server.workers.devices import NoSuchDeviceError, find_devices, parse_devices
 from gradwire_server.workers.launcher import WORKER_COMMAND, Launcher
 from gradwire_server.workers.pool import WorkerPool
@@ -61,6 +61,7 @@ class Server:
         self._health = health.aio.HealthServicer()
         self._grpc = self._make_grpc_server()
         self._tasks: set[asyncio.Task[None]] = set()
+        self.stopped = False
         self.pool.on_change.append(self._tell_health)
 
     async def start(self) -> None:
@@ -91,19 +92,22 @@ class Server:
             drain_timeout_seconds: How long calls in flight may take.
         """
         await self._health.enter_graceful_shutdown()
-        self.registry.placement.close(self.traffic.close())
+        self.registry.placement.close(self.traffic.close(shutting_down()))
         log.info("stopping", calls_in_flight=self.traffic.num_calls)
         try:
             async with asyncio.timeout(drain_timeout_seconds):
                 await self.traffic.idle()
         except TimeoutError:
             log.warning("calls cut off", calls_in_flight=self.traffic.num_calls)
+            self.registry.end_all(cut_off())
+            self.pool.kill()
         await self._grpc.stop(LAST_WORDS_SECONDS)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.pool.stop(WORKER_STOP_SECONDS)
         self._remove_socket()
+        self.stopped = True
         log.info("stopped")
 
     def abandon(self) -> NoReturn:

@@ -311,6 +311,7 @@ class TestTheKindOfACall:
         assert returns.merge_kinds(["tensor", None]) is None
 
     @pytest.mark.slow
+    @pytest.mark.timeout(600)
     @pytest.mark.skipif(
         importlib.util.find_spec("expecttest") is None,
         reason="torch's test tables need expecttest",

@@ -127,6 +127,12 @@ class SessionRegistry:
         later = (session for session in self._sessions.values() if session.number > after)
         return list(itertools.islice(later, page_size))
 
+    def end_all(self, error: GradwireError) -> None:
+        """Ends all sessions with an error, without telling their workers."""
+        for session in self._sessions.values():
+            session.end(error)
+        self._sessions.clear()
+
     async def expire(self) -> None:
         """Ends sessions that were idle for too long, again and again."""
         timeout = self.limits.session_idle_timeout_seconds

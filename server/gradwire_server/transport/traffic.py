@@ -38,14 +38,14 @@ class Traffic:
         self._on_close.add(callback)
         return lambda: self._on_close.discard(callback)
 
-    def close(self) -> GradwireError:
-        """Refuses calls from now on; returns the error that they get."""
-        self._refusal = shutting_down()
+    def close(self, refusal: GradwireError) -> GradwireError:
+        """Refuses calls from now on with an error; returns that."""
+        self._refusal = refusal
         if not self.num_calls:
             self._idle.set()
         for callback in tuple(self._on_close):
-            callback(self._refusal)
-        return self._refusal
+            callback(refusal)
+        return refusal
 
     async def idle(self) -> None:
         """Waits until no call is left, after `close`."""
@@ -57,5 +57,14 @@ def shutting_down() -> GradwireError:
     return GradwireError(
         Reason.SHUTTING_DOWN,
         "The server is shutting down and takes no new calls; try again at another, or later.",
+        retry_after_seconds=RETRY_AFTER_SECONDS,
+    )
+
+
+def cut_off() -> GradwireError:
+    """Returns the error for calls that a server that stops cannot wait for."""
+    return GradwireError(
+        Reason.SHUTTING_DOWN,
+        "The server shut down before the call was finished, and its sessions are gone.",
         retry_after_seconds=RETRY_AFTER_SECONDS,
     )

@@ -117,10 +117,11 @@ class WorkerPool:
         await asyncio.gather(*self._keepers, return_exceptions=True)
 
     def kill(self) -> None:
-        """Ends all processes at once."""
+        """Ends all processes at once; calls that are pending fail."""
         self._stopping.set()
         for launched in self._launched.values():
             launched.kill()
+            launched.link.close()
 
     async def _keep(self, worker: Worker) -> None:
         """Runs the worker's process again and again."""
@@ -186,7 +187,7 @@ class WorkerPool:
         link, worker.link = worker.link, None
         worker.state = WorkerState.STOPPED if self._stopping.is_set() else WorkerState.STARTING
         worker.num_sessions = 0
-        if link is not None:
+        if link is not None and not self._stopping.is_set():
             for callback in self.on_lost:
                 callback(worker, link)
             self._tell_change()
