@@ -21,6 +21,11 @@ class RemoteObject(Remote):
         text: str = self._slot.session.fetch("gradwire.repr", (self,), {})
         return text
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "RemoteObject":
+        copied = RemoteObject(self._slot.session.record("gradwire.deepcopy", (self,), {}))
+        memo[id(self)] = copied
+        return copied
+
 
 def wrap(slot: Slot, kind: type[Tensor] = Tensor) -> Any:
     """Returns the tensor of a slot.

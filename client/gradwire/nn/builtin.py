@@ -1,8 +1,11 @@
 """Modules of torch itself: they live on the server, and are described when somebody asks."""
 
-from typing import Any
+import copy
+from functools import cache
+from typing import Any, Self
 
 from gradwire.calls import RemoteObject, invoke, session_of, wrap
+from gradwire.nn.containers import ModuleDict, ModuleList, ParameterList, Sequential
 from gradwire.nn.module import Module
 from gradwire.nn.parameter import Parameter
 from gradwire.recorder.values import Info
@@ -56,10 +59,26 @@ class BuiltinModule(Module):
     def _apply_to(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         remote = self.__gradwire_remote__()
         remote._slot.session.record("torch.nn.Module.to", (remote, *args), kwargs, wanted=False)
-        for table in (self._parameters, self._buffers):
-            for member in table.values():
-                if member is not None:
-                    member._slot.info = None
+        for parameter in self._parameters.values():
+            if parameter is not None:
+                parameter._slot.info = None
+        # torch converts parameters in place, but replaces buffers by others.
+        for name, buffer in self._buffers.items():
+            if buffer is not None:
+                slot = remote._slot.session.record("gradwire.getattr", (remote, name), {})
+                self._buffers[name] = wrap(slot)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        ours = self.__gradwire_remote__()
+        copied = type(self).__new__(type(self))
+        memo[id(self)] = copied
+        for name, value in self.__dict__.items():
+            if name not in _LAZY and name != "_remote":
+                copied.__dict__[name] = copy.deepcopy(value, memo)
+        copied._set_up(ours._slot.session, copy.deepcopy(ours, memo))
+        if "_modules" in self.__dict__:
+            _note_members(self, copied, memo)
+        return copied
 
     def extra_repr(self) -> str:
         """Returns what torch prints between the parentheses."""
@@ -94,6 +113,20 @@ class BuiltinModule(Module):
             session.record(
                 "gradwire.setattr", (self.__gradwire_remote__(), name, value), {}, wanted=False
             )
+
+
+def _note_members(module: BuiltinModule, copied: BuiltinModule, memo: dict[int, Any]) -> None:
+    """Notes what became of a copied module's members; what others have too remains shared."""
+    for original, copy_of_it in zip(module.modules(), copied.modules(), strict=True):
+        memo[id(original)] = copy_of_it
+        for table in (original._parameters, original._buffers):
+            for name, member in table.items():
+                if member is None:
+                    continue
+                if id(member) in memo:
+                    setattr(copy_of_it, name, memo[id(member)])
+                else:
+                    memo[id(member)] = getattr(copy_of_it, name)
 
 
 def _describe_all(session: Session, wanted: BuiltinModule) -> None:
@@ -151,13 +184,29 @@ def _member(session: Session, remote: RemoteObject, name: str, info: Info | None
 def _proxy(type_name: str, remote: RemoteObject) -> BuiltinModule:
     """Returns what stands for a submodule that torch made."""
     name = type_name.rpartition(".")[2]
-    kind: type[BuiltinModule] = module_class(f"torch.nn.{name}") or type(name, (BuiltinModule,), {})
+    kind = _container_class(name) or module_class(f"torch.nn.{name}") or _other_class(name)
     proxy: BuiltinModule = kind.__new__(kind)
     Module.__init__(proxy)
     proxy.__dict__["_remote"] = remote
     return proxy
 
 
+@cache
+def _container_class(name: str) -> type[BuiltinModule] | None:
+    """Returns the class of a container that torch made: it can be gone through as ours."""
+    container = _CONTAINERS.get(name)
+    return None if container is None else type(name, (BuiltinModule, container), {})
+
+
+@cache
+def _other_class(name: str) -> type[BuiltinModule]:
+    """Returns a class for a module that only torch makes."""
+    return type(name, (BuiltinModule,), {})
+
+
+_CONTAINERS: dict[str, type[Module]] = {
+    kind.__name__: kind for kind in (ModuleDict, ModuleList, ParameterList, Sequential)
+}
 _classes: dict[str, type[BuiltinModule]] = {}
 
 

@@ -78,15 +78,15 @@ class Module:
     def __setattr__(self, name: str, value: Any) -> None:
         state = self.__dict__
         if isinstance(value, Parameter):
-            self._require_initialised()
+            self._require_initialised("parameters")
             self._forget(name, "_parameters")
             self.register_parameter(name, value)
         elif isinstance(value, Module):
-            self._require_initialised()
+            self._require_initialised("module")
             self._forget(name, "_modules")
             self._modules[name] = value
         elif isinstance(value, Buffer):
-            self._require_initialised()
+            self._require_initialised("buffer")
             self._forget(name, "_buffers")
             self.register_buffer(name, value, persistent=value.persistent)
         elif "_parameters" in state and name in state["_parameters"]:
@@ -131,11 +131,10 @@ class Module:
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *self._parameters, *self._buffers, *self._modules})
 
-    def _require_initialised(self) -> None:
+    def _require_initialised(self, what: str) -> None:
         if "_modules" not in self.__dict__:
             raise AttributeError(
-                "cannot assign parameters or modules before Module.__init__() call; "
-                "call super().__init__() first"
+                f"cannot assign {what} before Module.__init__() call; call super().__init__() first"
             )
 
     def _forget(self, name: str, keep: str) -> None:
@@ -179,7 +178,7 @@ class Module:
         self._modules[name] = module
 
     def _check_name(self, name: str, what: str, table: Mapping[str, Any]) -> None:
-        self._require_initialised()
+        self._require_initialised(what)
         if not isinstance(name, str):
             raise TypeError(f"{what} name should be a string. Got {type(name).__name__}")
         if "." in name:
