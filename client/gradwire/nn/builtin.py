@@ -5,7 +5,7 @@ from functools import cache
 from typing import Any, Self
 
 from gradwire.calls import RemoteObject, invoke, session_of, wrap
-from gradwire.nn.containers import ModuleDict, ModuleList, ParameterList, Sequential
+from gradwire.nn.containers import ModuleDict, ModuleList, Sequential
 from gradwire.nn.module import Module
 from gradwire.nn.parameter import Parameter
 from gradwire.recorder.values import Info
@@ -195,7 +195,9 @@ def _proxy(type_name: str, remote: RemoteObject) -> BuiltinModule:
 def _container_class(name: str) -> type[BuiltinModule] | None:
     """Returns the class of a container that torch made: it can be gone through as ours."""
     container = _CONTAINERS.get(name)
-    return None if container is None else type(name, (BuiltinModule, container), {})
+    if container is None:
+        return None
+    return type(name, (BuiltinModule, container), {"_new": staticmethod(container)})
 
 
 @cache
@@ -205,7 +207,7 @@ def _other_class(name: str) -> type[BuiltinModule]:
 
 
 _CONTAINERS: dict[str, type[Module]] = {
-    kind.__name__: kind for kind in (ModuleDict, ModuleList, ParameterList, Sequential)
+    kind.__name__: kind for kind in (ModuleDict, ModuleList, Sequential)
 }
 _classes: dict[str, type[BuiltinModule]] = {}
 

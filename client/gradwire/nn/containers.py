@@ -40,8 +40,12 @@ class _Indexed(Module):
             del self._modules[key]
         self._renumber(list(self._modules.values()))
 
+    def _new(self, *args: Any) -> Any:
+        """Returns another container of this kind."""
+        return type(self)(*args)
+
     def _of(self, modules: list[Any], _: list[str]) -> Any:
-        return type(self)(modules)  # type: ignore[call-arg]
+        return self._new(modules)
 
     def _renumber(self, modules: list[Any]) -> None:
         self._modules = {str(index): module for index, module in enumerate(modules)}
@@ -72,7 +76,7 @@ class _Indexed(Module):
 
     def __add__(self, other: Any) -> Any:
         return (
-            type(self)(*self, *other)
+            self._new(*self, *other)
             if isinstance(self, Sequential)
             else self._of([*self, *other], [])
         )
@@ -98,7 +102,7 @@ class Sequential(_Indexed):
                 self.add_module(str(index), module)
 
     def _of(self, modules: list[Any], names: list[str]) -> Any:
-        return type(self)(OrderedDict(zip(names, modules, strict=True)))
+        return self._new(OrderedDict(zip(names, modules, strict=True)))
 
     def forward(self, input: Any) -> Any:
         """Runs the modules in order, each on the output of the one before."""
