@@ -17,6 +17,7 @@ from gradwire.transport.channel import open_channel
 
 START_TIMEOUT_SECONDS = 60.0
 STOP_TIMEOUT_SECONDS = 10.0
+MAX_LOG_BYTES = 4000
 
 
 class EmbeddedServer:
@@ -43,25 +44,25 @@ class EmbeddedServer:
             )
         self._folder = Path(tempfile.mkdtemp(prefix="gradwire-"))
         self.address = f"unix:{self._folder}/server.sock"
-        self._log_path = self._folder / "server.log"
-        with self._log_path.open("wb") as log:
-            self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "gradwire_server",
-                    "serve",
-                    "--address",
-                    self.address,
-                    "--parent-pid",
-                    str(os.getpid()),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                # A Ctrl-C in the terminal is for the program, which then ends the server.
-                start_new_session=True,
-            )
+        # Without a name, so that nothing stays behind if this process is killed.
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  # open as long as the server
+        self._process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "gradwire_server",
+                "serve",
+                "--address",
+                self.address,
+                "--parent-pid",
+                str(os.getpid()),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+            # A Ctrl-C in the terminal is for the program, which then ends the server.
+            start_new_session=True,
+        )
         self._owner = os.getpid()
         atexit.register(self.stop)
         self._wait_until_listening()
@@ -84,7 +85,9 @@ class EmbeddedServer:
 
     def log(self) -> str:
         """Returns the end of what the server has logged."""
-        return self._log_path.read_text(encoding="utf-8", errors="replace")[-4000:]
+        size = os.fstat(self._log.fileno()).st_size
+        end = os.pread(self._log.fileno(), MAX_LOG_BYTES, max(0, size - MAX_LOG_BYTES))
+        return end.decode("utf-8", errors="replace")
 
     def stop(self) -> None:
         """Ends the server and removes its folder."""
@@ -99,4 +102,5 @@ class EmbeddedServer:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
+        self._log.close()
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import grpc
@@ -42,11 +43,17 @@ class Server:
     Args:
         settings: All settings.
         worker_command: What runs a worker process.
+        owns_folder: Whether the folder of the unix socket goes with the socket.
     """
 
     def __init__(
-        self, settings: Settings, *, worker_command: Sequence[str] = WORKER_COMMAND
+        self,
+        settings: Settings,
+        *,
+        worker_command: Sequence[str] = WORKER_COMMAND,
+        owns_folder: bool = False,
     ) -> None:
+        self._owns_folder = owns_folder
         self._settings = settings
         self.address = Address.parse(settings.address)
         launcher = Launcher(
@@ -149,6 +156,9 @@ class Server:
     def _remove_socket(self) -> None:
         if self.address.path is not None:
             self.address.path.unlink(missing_ok=True)
+            if self._owns_folder:
+                with suppress(OSError):  # it holds something else, or is gone
+                    self.address.path.parent.rmdir()
 
     def _tell_health(self) -> None:
         self._spawn(self._set_health(serving=bool(self.pool.ready)))
@@ -177,7 +187,8 @@ async def serve(settings: Settings, *, parent_pid: int | None = None) -> None:
     """
     lifetime = Lifetime()
     lifetime.watch_signals()
-    server = Server(settings)
+    # A parent makes a folder for the socket, and can't remove it if it is killed.
+    server = Server(settings, owns_folder=parent_pid is not None)
     await server.start()
     watch = asyncio.create_task(lifetime.watch_parent(parent_pid)) if parent_pid else None
     await lifetime.stop.wait()

@@ -293,7 +293,7 @@ class Recorder:
         key = (len(tape.inputs), tuple(tape.operations))
         program = self._programs.get(key)
         if program is None:
-            program = self._put_program(key)
+            program = self._put_program(key, tape.locations)
         # A handle that died since the last cut may still be an input of this program; the server
         # binds inputs first and forgets released values before it keeps new ones.
         dead, self.dead_handles = self.dead_handles, []
@@ -319,7 +319,7 @@ class Recorder:
         self._tape = Tape()
         self._outbox.add(command, segment=Segment(kept, tape.locations))
 
-    def _put_program(self, key: ProgramKey) -> int:
+    def _put_program(self, key: ProgramKey, locations: list[Location]) -> int:
         handle = self._new_handle()
         num_inputs, operations = key
         program = program_message(operations, num_inputs)
@@ -327,6 +327,7 @@ class Recorder:
             sessions_pb2.Command(
                 put_program=sessions_pb2.PutProgram(handle=handle, program=program)
             ),
+            segment=Segment([], locations),
             num_bytes=program.ByteSize(),
             program=handle,
         )

@@ -111,7 +111,11 @@ class Program:
         self._instructions: list[_Instruction] = []
         self._results: list[int] = []
         for index, operation in enumerate(message.operations):
-            self._add(operation, f"{path}.operations[{index}]")
+            try:
+                self._add(operation, f"{path}.operations[{index}]")
+            except GradwireError as error:
+                error.metadata.setdefault("operation_index", str(index))
+                raise
         self._outputs = [
             self._place(self._operand(value, f"{path}.outputs[{index}]"))
             for index, value in enumerate(message.outputs)
