@@ -20,7 +20,7 @@ from gradwire.transport.channel import (
     rpc_error,
 )
 from gradwire.transport.stream import ExecuteStream
-from gradwire.v1 import sessions_pb2, sessions_pb2_grpc
+from gradwire.v1 import server_pb2, server_pb2_grpc, sessions_pb2, sessions_pb2_grpc
 
 
 class Session(Recorder):
@@ -62,6 +62,8 @@ class Session(Recorder):
             self._stub.CreateSession,
             sessions_pb2.CreateSessionRequest(request_id=new_request_id()),
         ).session
+        server = server_pb2_grpc.ServerServiceStub(self.channel)
+        limits = self.call(server.GetServerInfo, server_pb2.GetServerInfoRequest()).limits
         self.device: str = created.device
         self.structures: dict[Key, Any] = {}
         self.undescribed: WeakKeyDictionary[Any, None] = WeakKeyDictionary()
@@ -72,7 +74,9 @@ class Session(Recorder):
             timeout_seconds=timeout_seconds,
             on_lost=self._abandon,
         )
-        super().__init__(created.name, self._stream, convert)
+        super().__init__(
+            created.name, self._stream, convert, max_message_bytes=limits.max_message_bytes
+        )
         atexit.register(self._close_at_exit)
 
     def call(self, method: Callable[..., Any], request: Any) -> Any:

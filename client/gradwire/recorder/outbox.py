@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from gradwire.errors import GradwireError, source_line
+from gradwire.errors import GradwireError, LimitError, source_line
 from gradwire.recorder.slots import Slot
 from gradwire.recorder.tape import Location
 from gradwire.transport.channel import status_error
@@ -17,6 +17,9 @@ MAX_DELAY_SECONDS = 0.002
 """A message is sent when it has this many commands or bytes, or its first command is this old."""
 MAX_UNANSWERED = 8
 """How many messages are in flight before sending waits for answers."""
+COMMAND_BYTES = 64
+HEADER_BYTES = 256
+"""At most so many bytes come to the contents of a command, and to those of a message."""
 
 
 class Stream(Protocol):
@@ -45,15 +48,27 @@ class Segment(NamedTuple):
     locations: list[Location]
 
 
+class _Entry(NamedTuple):
+    """A command, and what the client keeps of it.
+
+    Attributes:
+        command: The command.
+        segment: What it makes, if it makes anything.
+        program: The handle of the program that it puts, if it puts one.
+        num_bytes: About how large it is, rather more than less.
+    """
+
+    command: sessions_pb2.Command
+    segment: Segment | None
+    program: int | None
+    num_bytes: int
+
+
 class _Message(NamedTuple):
-    """Commands that are sent together."""
+    """Commands that were sent together."""
 
     seq: int
-    commands: list[sessions_pb2.Command]
-    segments: dict[int, Segment]
-    """By command index."""
-    programs: dict[int, int]
-    """By command index: the handles of the programs it puts."""
+    entries: list[_Entry]
 
 
 class Outbox:
@@ -62,6 +77,7 @@ class Outbox:
     Args:
         name: The session's name.
         stream: What carries the messages.
+        max_message_bytes: The longest message that the server accepts.
         on_failure: Called with the error when a command has failed: everything recorded by then
             comes after the failure.
         on_dropped: Called with the handles of programs that the server does not hold after all.
@@ -72,16 +88,18 @@ class Outbox:
         name: str,
         stream: Stream,
         *,
+        max_message_bytes: int,
         on_failure: Callable[[GradwireError], None],
         on_dropped: Callable[[set[int]], None],
     ) -> None:
         self._name = name
         self._stream = stream
+        self._max_message_bytes = max_message_bytes
         self._on_failure = on_failure
         self._on_dropped = on_dropped
         self._seq = 0
         self._failed_seq = 0
-        self._next = _Message(1, [], {}, {})
+        self._waiting: list[_Entry] = []
         self._num_bytes = 0
         self._first_command_time = 0.0
         self._in_flight: deque[_Message] = deque()
@@ -101,17 +119,13 @@ class Outbox:
         Args:
             command: The command.
             segment: What to keep of it.
-            num_bytes: About how large it is.
+            num_bytes: About how many bytes its contents have.
             program: The handle of the program it puts.
         """
-        message = self._next
-        if not message.commands:
+        if not self._waiting:
             self._first_command_time = time.monotonic()
-        if segment is not None:
-            message.segments[len(message.commands)] = segment
-        if program is not None:
-            message.programs[len(message.commands)] = program
-        message.commands.append(command)
+        num_bytes += COMMAND_BYTES
+        self._waiting.append(_Entry(command, segment, program, num_bytes))
         self._num_bytes += num_bytes
 
     def send_if_large(self) -> None:
@@ -125,33 +139,62 @@ class Outbox:
         Raises:
             GradwireError: A command sent earlier has failed.
         """
-        commands = self._next.commands
-        if commands and (
-            len(commands) >= MAX_COMMANDS
+        if self._waiting and (
+            len(self._waiting) >= MAX_COMMANDS
             or self._num_bytes > MAX_BYTES
             or time.monotonic() - self._first_command_time > MAX_DELAY_SECONDS
         ):
             self.send()
-        self._raise_error()
+        self.raise_error()
 
     def send(self) -> None:
-        """Sends the next message if there is anything in it; receives answers if many are due."""
-        message = self._next
-        if not message.commands:
-            return
-        self._stream.send(
-            sessions_pb2.ExecuteRequest(
-                name=self._name,
-                seq=message.seq,
-                failure_seen_seq=self._failed_seq,
-                acknowledged_seq=message.seq - 1 - len(self._in_flight),
-                commands=message.commands,
+        """Sends what waits, if anything does; receives answers if many are due."""
+        while self._waiting:
+            entries = self._take()
+            if not entries:
+                self._refuse()
+                return
+            self._seq += 1
+            self._stream.send(
+                sessions_pb2.ExecuteRequest(
+                    name=self._name,
+                    seq=self._seq,
+                    failure_seen_seq=self._failed_seq,
+                    acknowledged_seq=self._seq - 1 - len(self._in_flight),
+                    commands=[entry.command for entry in entries],
+                )
             )
+            self._in_flight.append(_Message(self._seq, entries))
+            while len(self._in_flight) > MAX_UNANSWERED:
+                self._receive()
+
+    def _take(self) -> list[_Entry]:
+        """Takes as many commands as one message can carry."""
+        limit = self._max_message_bytes - HEADER_BYTES
+        entries, num_bytes = self._waiting, self._num_bytes
+        if num_bytes > limit:
+            count = num_bytes = 0
+            for entry in self._waiting:
+                if num_bytes + entry.num_bytes > limit:
+                    break
+                count, num_bytes = count + 1, num_bytes + entry.num_bytes
+            entries = self._waiting[:count]
+        self._waiting = self._waiting[len(entries) :]
+        self._num_bytes -= num_bytes
+        return entries
+
+    def _refuse(self) -> None:
+        """Fails the first command that waits, which no message can carry."""
+        entry = self._waiting[0]
+        error: GradwireError = LimitError(
+            f"this takes a message of {entry.num_bytes} bytes; the server's limit "
+            f"max_message_bytes is {self._max_message_bytes}. Send less at once, or have the "
+            "limit raised.",
+            reason="LIMIT_EXCEEDED",
         )
-        self._in_flight.append(message)
-        self._start_message(message.seq + 1)
-        while len(self._in_flight) > MAX_UNANSWERED:
-            self._receive()
+        if entry.segment is not None:
+            error = error.at(source_line(*entry.segment.locations[-1]))
+        self._abandon(error)
 
     def wait(self) -> sessions_pb2.ExecuteResponse:
         """Sends everything, waits until it was carried out, and returns the last answer.
@@ -163,14 +206,11 @@ class Outbox:
         response = sessions_pb2.ExecuteResponse()
         while self._in_flight:
             response = self._receive()
-        self._raise_error()
+        self.raise_error()
         return response
 
-    def _start_message(self, seq: int) -> None:
-        self._next = _Message(seq, [], {}, {})
-        self._num_bytes = 0
-
-    def _raise_error(self) -> None:
+    def raise_error(self) -> None:
+        """Raises the error of a command that has failed, if it was not raised before."""
         if self._error is not None:
             error, self._error = self._error, None
             raise error
@@ -183,31 +223,36 @@ class Outbox:
             self._fail(message, response.failure)
         elif response.skipped:
             assert self._failure is not None
-            self._drop(message, 0, self._failure)
+            self._drop(message.entries, self._failure)
         return response
 
     def _fail(self, message: _Message, failure: Any) -> None:
         error = status_error(failure.code, failure.message, failure.details)
         index = int(error.metadata.get("command_index", "0"))
         operation = int(error.metadata.get("operation_index", "-1"))
-        segment = message.segments.get(index)
+        segment = message.entries[index].segment
         if segment is not None:
             error = error.at(source_line(*segment.locations[operation]))
             for slot in segment.slots:
                 if slot.index >= operation:
                     slot.fail(error)
         self._failed_seq = message.seq
+        self._drop(message.entries[index + 1 :], error)
+        self._abandon(error)
+
+    def _abandon(self, error: GradwireError) -> None:
+        """Gives up what waits to be sent: it was recorded before the failure was known."""
         self._error = self._failure = error
-        self._drop(message, index + 1, error)
-        # What waits to be sent was recorded before the failure was known, and comes after it.
-        self._drop(self._next, 0, error)
-        self._start_message(self._next.seq)
+        waiting, self._waiting, self._num_bytes = self._waiting, [], 0
+        self._drop(waiting, error)
         self._on_failure(error)
 
-    def _drop(self, message: _Message, first: int, error: GradwireError) -> None:
-        """Marks what the commands of a message from index `first` on would have made."""
-        for index, segment in message.segments.items():
-            if index >= first:
-                for slot in segment.slots:
+    def _drop(self, entries: list[_Entry], error: GradwireError) -> None:
+        """Marks what commands would have made that are never carried out."""
+        for entry in entries:
+            if entry.segment is not None:
+                for slot in entry.segment.slots:
                     slot.fail(error)
-        self._on_dropped({p for index, p in message.programs.items() if index >= first})
+        programs = {entry.program for entry in entries if entry.program is not None}
+        if programs:
+            self._on_dropped(programs)

@@ -25,6 +25,9 @@ PACKAGE_FOLDER = __file__.rpartition("/recorder/")[0] + "/"
 MAX_TAPE_OPERATIONS = 512
 """A tape is cut at this length at the latest: long loops without steps are pipelined too."""
 
+HANDLE_BYTES = 6
+"""The most bytes that a handle takes in a message."""
+
 
 class Context(NamedTuple):
     """A context manager of torch that operations run under, by name and arguments."""
@@ -40,6 +43,7 @@ class Recorder:
     Args:
         name: The session's name.
         stream: What carries messages to the server.
+        max_message_bytes: The longest message that the server accepts.
         convert: Returns what to send in place of an argument that there is no encoding for.
 
     Attributes:
@@ -47,13 +51,24 @@ class Recorder:
         contexts: The contexts that operations recorded now run under, outermost first.
     """
 
-    def __init__(self, name: str, stream: Stream, convert: Callable[[Any], Any]) -> None:
+    def __init__(
+        self,
+        name: str,
+        stream: Stream,
+        convert: Callable[[Any], Any],
+        *,
+        max_message_bytes: int,
+    ) -> None:
         self.name = name
         self.dead_handles: list[int] = []
         self.contexts: list[Context] = []
         self._convert = convert
         self._outbox = Outbox(
-            name, stream, on_failure=self._on_failure, on_dropped=self._on_dropped
+            name,
+            stream,
+            max_message_bytes=max_message_bytes,
+            on_failure=self._on_failure,
+            on_dropped=self._on_dropped,
         )
         self._lock = threading.RLock()
         self._tape = Tape()
@@ -266,6 +281,7 @@ class Recorder:
         if handle == PENDING:
             return RESULTS.at(slot.index)
         if handle == FAILED:
+            self._outbox.raise_error()
             slot.raise_failure()
         return self._input(handle)
 
@@ -317,7 +333,10 @@ class Recorder:
         )
         self._free_handles += dead
         self._tape = Tape()
-        self._outbox.add(command, segment=Segment(kept, tape.locations))
+        num_handles = len(tape.inputs) + 2 * len(kept) + len(dead)
+        self._outbox.add(
+            command, segment=Segment(kept, tape.locations), num_bytes=HANDLE_BYTES * num_handles
+        )
 
     def _put_program(self, key: ProgramKey, locations: list[Location]) -> int:
         handle = self._new_handle()
