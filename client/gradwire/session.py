@@ -1,15 +1,16 @@
 """Sessions: a workspace on a server."""
 
 import atexit
+import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Self
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import grpc
 
 from gradwire.current import push_session, remove_session
-from gradwire.errors import GradwireError
+from gradwire.errors import GradwireError, ServerUnavailableError
 from gradwire.recorder.keys import Key
 from gradwire.recorder.recorder import Recorder
 from gradwire.transport.channel import (
@@ -78,6 +79,7 @@ class Session(Recorder):
             created.name, self._stream, convert, max_message_bytes=limits.max_message_bytes
         )
         atexit.register(self._close_at_exit)
+        _open.add(self)
 
     def call(self, method: Callable[..., Any], request: Any) -> Any:
         """Calls a unary RPC of a stub made on `channel`.
@@ -123,6 +125,7 @@ class Session(Recorder):
         remove_session(self)
         if self._closed:
             return
+        _open.discard(self)
         try:
             if self._error is None:
                 self.flush()
@@ -147,6 +150,15 @@ class Session(Recorder):
         """Gives the session up: the server lost it, or can't be reached."""
         self._error = error
 
+    def leave_to_parent(self) -> None:
+        """Gives the session up in a forked child: connection and session are the parent's."""
+        atexit.unregister(self._close_at_exit)
+        self._closed = True
+        self._error = ServerUnavailableError(
+            "it belongs to the process that this one was forked from; gradwire.connect() opens "
+            "another"
+        )
+
     def _close_at_exit(self) -> None:
         """Ends the session with the program; an error that nobody has seen yet is printed."""
         try:
@@ -156,3 +168,14 @@ class Session(Recorder):
 
     def __repr__(self) -> str:
         return f"<gradwire.Session {self.name} on {self.device} at {self.address}>"
+
+
+_open: WeakSet[Session] = WeakSet()
+
+
+def _leave_all_to_parent() -> None:
+    for session in _open:
+        session.leave_to_parent()
+
+
+os.register_at_fork(after_in_child=_leave_all_to_parent)
