@@ -275,8 +275,21 @@ OBJECT_METHODS: dict[str, str] = {
     "torch.amp.GradScaler.step": "none",
     "torch.amp.GradScaler.unscale_": "none",
     "torch.amp.GradScaler.update": "none",
+    "torch.nn.AdaptiveLogSoftmaxWithLoss.log_prob": "tensor",
+    "torch.nn.AdaptiveLogSoftmaxWithLoss.predict": "tensor",
+    "torch.nn.Module.requires_grad_": "none",
+    "torch.nn.Module.to": "none",
+    "torch.nn.Module.train": "none",
+    "torch.nn.Module.zero_grad": "none",
+    "torch.nn.RNNBase.flatten_parameters": "none",
+    "torch.optim.Optimizer.add_param_group": "none",
+    "torch.optim.Optimizer.step": "overloaded",
+    "torch.optim.Optimizer.zero_grad": "none",
+    "torch.optim.lr_scheduler.LRScheduler.get_last_lr": "value",
+    "torch.optim.lr_scheduler.LRScheduler.step": "none",
+    "torch.optim.swa_utils.AveragedModel.update_parameters": "none",
 }
-"""Methods of the objects above. Where torch returns the object itself, the row says `none`."""
+"""Methods of modules, optimizers and the objects above. Where torch returns the object itself, the row says `none`."""
 
 _GUARDED = {
     "targets must be at least 0 and less than the number of classes": """

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from gradwire.v1 import catalog, server_pb2
-from gradwire.v1.object_methods import OBJECT_METHODS
 from gradwire_server.engine.memory import Allocating, Budget
 from gradwire_server.errors import GradwireError, Reason, invalid
 
@@ -17,7 +16,7 @@ KINDS: tuple[tuple[dict[str, str], "server_pb2.CatalogKind"], ...] = (
     (catalog.FUNCTIONS, server_pb2.CATALOG_KIND_OPERATION),
     (catalog.METHODS, server_pb2.CATALOG_KIND_OPERATION),
     (catalog.PROPERTIES, server_pb2.CATALOG_KIND_OPERATION),
-    (OBJECT_METHODS, server_pb2.CATALOG_KIND_OPERATION),
+    (catalog.OBJECT_METHODS, server_pb2.CATALOG_KIND_OPERATION),
     (catalog.CONTEXTS, server_pb2.CATALOG_KIND_OPERATION),
     (catalog.CLASSES, server_pb2.CATALOG_KIND_OPERATION),
     (catalog.MODULES, server_pb2.CATALOG_KIND_MODULE),
@@ -46,7 +45,7 @@ def torch_object(name: str) -> Any:
 def _shared(name: str) -> Callable[..., Any]:
     function: Callable[..., Any] = torch_object(name)
     owner, _, last = name.rpartition(".")
-    if name in OBJECT_METHODS:
+    if name in catalog.OBJECT_METHODS:
         return partial(_method, attrgetter(owner.removeprefix("torch."))(torch), last)
     if last.endswith("__"):
         return partial(_operator, last, function)
