@@ -227,7 +227,11 @@ def render() -> str:
         ("INITIALIZERS", "Functions of torch.nn.init.", initializers()),
         ("CONTEXTS", "Context managers that a program may enter.", review.CONTEXTS),
         ("CLASSES", "What else can be constructed.", review.CLASSES),
-        ("OBJECT_METHODS", "Methods of modules, optimizers and the like, by the class that defines them.", review.OBJECT_METHODS),
+        (
+            "OBJECT_METHODS",
+            "Methods of modules, optimizers and the like, by the class that defines them.",
+            review.OBJECT_METHODS,
+        ),
     )
     unsettled = [name for _, _, rows in tables for name, kind in rows.items() if kind is None]
     if unsettled:
