@@ -289,7 +289,10 @@ OBJECT_METHODS: dict[str, str] = {
     "torch.optim.lr_scheduler.LRScheduler.step": "none",
     "torch.optim.swa_utils.AveragedModel.update_parameters": "none",
 }
-"""Methods of modules, optimizers and the objects above. Where torch returns the object itself, the row says `none`."""
+"""Methods of modules, optimizers and the objects above.
+
+Where torch returns the object itself, the row says `none`.
+"""
 
 _GUARDED = {
     "targets must be at least 0 and less than the number of classes": """

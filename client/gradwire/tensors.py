@@ -73,7 +73,7 @@ class Tensor(Remote):
 
     def numel(self) -> int:
         """Returns the number of elements."""
-        return self.shape.numel()
+        return self._slot.session.traced_numel(self, self._info().shape.numel())
 
     nelement = numel
 

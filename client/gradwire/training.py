@@ -54,8 +54,9 @@ def train(
 ) -> TrainResult:
     """Trains a model in a loop on the server, with no message for each step.
 
-    The model's ``forward`` is recorded once and then runs on the server. It may use any tensor
-    operation, shapes included, but must not depend on the values of tensors. The loop visits
+    The model's ``forward`` is recorded once, and once more if the last batch is incomplete, and
+    then runs on the server. It may use any tensor operation, shapes included, but must not depend
+    on the values of tensors, and may change buffers in place only. The loop visits
     the samples in the order that a ``torch.utils.data.DataLoader`` would, and afterwards the
     model holds the trained weights. An interrupted run keeps the steps that it has taken.
 
@@ -74,18 +75,19 @@ def train(
         progress: Whether to show a progress bar on stderr.
 
     Raises:
-        ValueError: The data is empty, or `forward` depends on values of tensors.
+        ValueError: The data is empty or of unequal lengths, or `forward` can't be recorded.
         GradwireError: The server refused or failed.
     """
     inputs, targets = (_tensors(part) for part in data)
     session = session_of((*inputs, *targets), {})
-    size = len(inputs[0]) if batch_size is None else min(batch_size, len(inputs[0]))
     recipe = _record_recipe(
         session,
         model,
         loss,
-        [tensor[:size] for tensor in inputs],
-        [tensor[:size] for tensor in targets],
+        [
+            ([tensor[:size] for tensor in inputs], [tensor[:size] for tensor in targets])
+            for size in _batch_sizes([*inputs, *targets], batch_size, drop_last)
+        ],
     )
     models = models_pb2_grpc.ModelServiceStub(session.channel)
     runs = runs_pb2_grpc.RunServiceStub(session.channel)
@@ -120,6 +122,18 @@ def _holds_tensors(parts: Sequence[Any]) -> bool:
     return bool(parts) and all(hasattr(part, "shape") for part in parts)
 
 
+def _batch_sizes(tensors: list[Tensor], batch_size: int | None, drop_last: bool) -> list[int]:
+    """Returns the size of a batch, and that of the last one if it is another."""
+    lengths = sorted({len(tensor) for tensor in tensors})
+    if len(lengths) != 1:
+        raise ValueError(f"inputs and targets have different numbers of samples: {lengths}")
+    size = lengths[0] if batch_size is None else min(batch_size, lengths[0])
+    if size < 1:
+        raise ValueError(f"there is nothing to train on: {lengths[0]} samples, {batch_size=}")
+    rest = lengths[0] % size
+    return [size] if drop_last or not rest else [size, rest]
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Recipe:
     """Model and loss as data.
@@ -135,10 +149,21 @@ class _Recipe:
     alive: list[Trace]
 
 
-def _record_recipe(
-    session: Session, model: Module, loss: Any, inputs: list[Tensor], targets: list[Tensor]
-) -> _Recipe:
-    """Returns model and loss as data; functions written in Python are run once to record them."""
+_Batch = tuple[list[Tensor], list[Tensor]]
+
+
+def _record_recipe(session: Session, model: Module, loss: Any, batches: list[_Batch]) -> _Recipe:
+    """Returns model and loss as data; functions written in Python are run to record them.
+
+    Args:
+        session: The session.
+        model: The model.
+        loss: The loss.
+        batches: Inputs and targets, once for each size that batches have.
+
+    Raises:
+        ValueError: The functions do not do the same for batches of any size.
+    """
     plain_model = isinstance(model, BuiltinModule)
     plain_loss = isinstance(loss, BuiltinModule)
     if plain_model and plain_loss:
@@ -148,9 +173,11 @@ def _record_recipe(
             alive=[],
         )
     with _without_effects(session, model):
-        forward, outputs, forward_trace = trace(session, model, inputs)
-        outputs = list(outputs) if isinstance(outputs, tuple) else [outputs]
-        loss_program, _, loss_trace = trace(session, loss, [*outputs, *targets])
+        recorded = [_record(session, model, loss, batch) for batch in batches]
+    forward, loss_program, alive = recorded[0]
+    for other_forward, other_loss, _ in recorded[1:]:
+        _require_same("the model's forward", forward, other_forward)
+        _require_same("the loss", loss_program, other_loss)
     if plain_loss:
         loss_spec = models_pb2.LossSpec(handle=session.handle(loss))
     else:
@@ -158,7 +185,26 @@ def _record_recipe(
     spec = _module_spec(session, model)
     if not plain_model:
         spec.forward.CopyFrom(forward)
-    return _Recipe(module=spec, loss=loss_spec, alive=[forward_trace, loss_trace])
+    return _Recipe(module=spec, loss=loss_spec, alive=alive)
+
+
+def _record(
+    session: Session, model: Module, loss: Any, batch: _Batch
+) -> tuple[values_pb2.Program, values_pb2.Program, list[Trace]]:
+    inputs, targets = batch
+    forward, outputs, forward_trace = trace(session, model, inputs)
+    outputs = list(outputs) if isinstance(outputs, tuple) else [outputs]
+    loss_program, _, loss_trace = trace(session, loss, [*outputs, *targets])
+    return forward, loss_program, [forward_trace, loss_trace]
+
+
+def _require_same(what: str, program: values_pb2.Program, other: values_pb2.Program) -> None:
+    if program != other:
+        raise ValueError(
+            f"{what} does something else for the last batch, which is smaller: it is recorded, "
+            "and len() and arithmetic on sizes give it plain numbers. Use x.shape[0] or x.numel() "
+            "as they are in tensor operations, or leave the last batch out with drop_last=True."
+        )
 
 
 @contextmanager

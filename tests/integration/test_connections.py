@@ -252,16 +252,16 @@ def test_an_interrupted_wait_leaves_the_session_usable(
     waiting = threading.Event()
     receive = session._stream.receive
 
-    def receive_interruptibly() -> Any:
+    def receive_interruptibly(seq: int) -> Any:
         waiting.set()
-        return receive()
+        return receive(seq)
 
     def interrupt() -> None:
         assert waiting.wait(10)
         os.kill(os.getpid(), signal.SIGINT)
 
     y = x
-    for _ in range(400):
+    for _ in range(100):
         y = (y @ x) / y.norm()
     monkeypatch.setattr(session._stream, "receive", receive_interruptibly)
     thread = threading.Thread(target=interrupt)

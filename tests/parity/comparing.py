@@ -24,7 +24,7 @@ def assert_same(program: Callable[[Any], Any]) -> None:
     local, local_text = _run(program, torch)
     remote, remote_text = _run(program, gradwire)
     assert remote_text == local_text
-    assert _plain(remote) == _plain(local)
+    assert comparable(remote) == comparable(local)
 
 
 def assert_raises_the_same(program: Callable[[Any], Any]) -> None:
@@ -54,17 +54,17 @@ def _exception(program: Callable[[Any], Any], module: ModuleType) -> Exception:
     raise AssertionError(f"nothing was raised with {module.__name__}")
 
 
-def _plain(value: Any) -> Any:
+def comparable(value: Any) -> Any:
     """Returns a value in a form in which equal means equal to the last bit."""
     if isinstance(value, torch.Tensor | gradwire.Tensor):
         return _tensor(value)
     if isinstance(value, np.ndarray):
         return ("array", str(value.dtype), value.shape, value.tobytes())
     if isinstance(value, Mapping):
-        return {key: _plain(element) for key, element in value.items()}
+        return {key: comparable(element) for key, element in value.items()}
     if isinstance(value, tuple | list):
         name = type(value).__name__
-        return (name, *[_plain(element) for element in value])
+        return (name, *[comparable(element) for element in value])
     if isinstance(value, float):
         return float(value).hex()
     if value is None or isinstance(value, bool | int | str | complex):

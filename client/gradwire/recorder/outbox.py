@@ -28,8 +28,8 @@ class Stream(Protocol):
     def send(self, request: sessions_pb2.ExecuteRequest) -> None:
         """Sends a message without waiting."""
 
-    def receive(self) -> sessions_pb2.ExecuteResponse:
-        """Waits for the next answer."""
+    def receive(self, seq: int) -> sessions_pb2.ExecuteResponse:
+        """Waits for the answer to the message `seq`, the one after that of the last call."""
         ...
 
     def close(self) -> None:
@@ -216,9 +216,10 @@ class Outbox:
             raise error
 
     def _receive(self) -> sessions_pb2.ExecuteResponse:
-        response = self._stream.receive()
-        message = self._in_flight.popleft()
+        message = self._in_flight[0]
+        response = self._stream.receive(message.seq)
         assert response.seq == message.seq, f"answer {response.seq} to message {message.seq}"
+        self._in_flight.popleft()
         if response.HasField("failure"):
             self._fail(message, response.failure)
         elif response.skipped:

@@ -150,7 +150,10 @@ class Recorder:
         with self._lock:
             self.require_open()
             self._outbox.send_if_large()
-            return self._put(tensor)
+            slot = self._put(tensor)
+            if self._trace is not None:
+                self._trace.add_tensor(tensor, slot)
+            return slot
 
     def _put(self, tensor: values_pb2.Tensor) -> Slot:
         # Not a handle that died since the last cut: the tape may still use it.
@@ -226,6 +229,12 @@ class Recorder:
     def traced_shape(self, value: Remote, shape: Size) -> Size:
         """Returns a tensor's shape: sizes of the trace if there is one, else as it is."""
         return shape if self._trace is None else self._trace.size(value, shape)
+
+    def traced_numel(self, value: Remote, numel: int) -> int:
+        """As `traced_shape`, of the number of elements."""
+        if self._trace is None:
+            return numel
+        return self._trace.number("torch.Tensor.numel", (value,), numel)
 
     def constant(self, value: Any) -> Remote:
         """Returns a value of the session for an array or another thing that converts to one.

@@ -17,7 +17,10 @@ READABLE = frozenset({"gradwire.describe", "gradwire.repr"})
 
 
 class TracedSize(int):
-    """A size of a traced tensor: a number now, the operation that finds it out in the program."""
+    """A size of a traced tensor: a number now, the operation that finds it out in the program.
+
+    Arithmetic on it gives plain numbers, which the program has as constants.
+    """
 
     atom: Atom
 
@@ -38,6 +41,13 @@ class Trace:
         self._num_inputs = len(inputs)
         for index, value in enumerate(inputs):
             self._keys[id(value._slot)] = INPUTS.at(index)
+
+    def add_tensor(self, tensor: values_pb2.Tensor, slot: Slot) -> None:
+        """Collects a tensor that the function makes of data: it is made anew in each run."""
+        value = Atom("data", values_pb2.Value(tensor=tensor))
+        self._operations.append(("torch.Tensor.clone", (value,), ()))
+        self._keys[id(slot)] = RESULTS.at(len(self._operations) - 1)
+        self._alive.append(slot)
 
     def add(self, name: str, args: Sequence[Any], kwargs: dict[str, Any], slot: Slot) -> None:
         """Collects an operation that has just been recorded."""
@@ -64,12 +74,24 @@ class Trace:
 
     def size(self, value: Remote, shape: Size) -> Size:
         """Returns a traced tensor's shape as sizes that the program finds out when it runs."""
-        sizes = []
-        for dim, number in enumerate(shape):
-            size = TracedSize(number)
-            size.atom = self._append("torch.Tensor.size", (value, dim), {})
-            sizes.append(size)
-        return Size(sizes)
+        return Size(
+            [
+                self.number("torch.Tensor.size", (value, dim), number)
+                for dim, number in enumerate(shape)
+            ]
+        )
+
+    def number(self, name: str, args: Sequence[Any], now: int) -> TracedSize:
+        """Returns a number that the program finds out when it runs.
+
+        Args:
+            name: The operation that finds it out.
+            args: Its arguments.
+            now: What it is at present.
+        """
+        number = TracedSize(now)
+        number.atom = self._append(name, args, {})
+        return number
 
     def program(self, outputs: Sequence[Any]) -> values_pb2.Program:
         """Returns the program of everything collected, which returns `outputs`."""

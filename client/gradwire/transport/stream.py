@@ -47,24 +47,39 @@ class ExecuteStream:
         self._unanswered: deque[sessions_pb2.ExecuteRequest] = deque()
         self._requests: _Requests = SimpleQueue()
         self._call: Any = None
+        self._answer = sessions_pb2.ExecuteResponse()
         self._watchdog = Watchdog()
 
     def send(self, request: sessions_pb2.ExecuteRequest) -> None:
         """Sends a message without waiting."""
-        if self._call is None:
-            self._connect()
         self._unanswered.append(request)
-        self._requests.put(request)
+        if self._call is None:
+            self._resend()
+        else:
+            self._requests.put(request)
 
-    def receive(self) -> sessions_pb2.ExecuteResponse:
-        """Waits for the next answer.
+    def receive(self, seq: int) -> sessions_pb2.ExecuteResponse:
+        """Waits for the answer to a message; it may be asked for again until the next one is.
+
+        Args:
+            seq: The number of the message: that of the one before plus one.
 
         Raises:
             GradwireError: The server refused, is gone, or did not answer in time.
         """
+        while self._answer.seq < seq:
+            self._answer = self._next()
+        while self._unanswered and self._unanswered[0].seq <= seq:
+            self._unanswered.popleft()
+        return self._answer
+
+    def _next(self) -> sessions_pb2.ExecuteResponse:
+        """Waits for the next answer of the stream, old ones included."""
         deadline = time.monotonic() + self._timeout_seconds
         delays = retry_delays(deadline)
         while True:
+            if self._call is None:
+                self._resend()
             try:
                 with self._watchdog.limit(self._call, deadline):
                     response: sessions_pb2.ExecuteResponse = next(self._call)
@@ -80,13 +95,17 @@ class ExecuteStream:
                 delay = next(delays, None) if is_transient(error) else None
                 if delay is None:
                     self._lose(rpc_error(error, self._address))
+                self._reset()
                 time.sleep(delay)
-                self._resend()
             except StopIteration:
                 # The server ended the stream in good order while it still owed us answers.
-                self._resend()
+                self._reset()
+            except BaseException:
+                # Somebody pressed Ctrl-C. The call has a read under way that nobody will finish,
+                # so the next use asks again, on another one.
+                self._reset()
+                raise
             else:
-                self._unanswered.popleft()
                 return response
 
     def close(self) -> None:
@@ -99,17 +118,14 @@ class ExecuteStream:
         self._on_lost(error)
         raise error from None
 
-    def _connect(self) -> None:
+    def _resend(self) -> None:
+        """Connects anew and sends what is unanswered."""
         self._requests = SimpleQueue()
+        for request in self._unanswered:
+            self._requests.put(request)
         self._call = self._stub.Execute(
             iter(self._requests.get, None), metadata=call_metadata(self._token)
         )
-
-    def _resend(self) -> None:
-        self._reset()
-        self._connect()
-        for request in self._unanswered:
-            self._requests.put(request)
 
     def _reset(self) -> None:
         self._requests.put(None)

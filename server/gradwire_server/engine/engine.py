@@ -24,17 +24,23 @@ from gradwire_server.limits import Limits
 log = structlog.get_logger(__name__)
 
 
-class Lane:
-    """Tasks that run one after the other. A session has one for its commands and one for each run.
+Lane = deque[Task]
+"""Tasks that run one after the other, the one in progress first."""
+
+
+class Queue:
+    """What one session has to do. Its lanes take turns: one for its commands, one for each run.
 
     Attributes:
         session: The session; None for what belongs to none.
-        tasks: The tasks, the one in progress first.
+        commands: The lane of its commands.
+        ready: The lanes that have tasks, the one whose turn is next first.
     """
 
     def __init__(self, session: Session | None) -> None:
         self.session = session
-        self.tasks: deque[Task] = deque()
+        self.commands: Lane = deque()
+        self.ready: deque[Lane] = deque()
 
 
 class Engine:
@@ -52,9 +58,9 @@ class Engine:
         self._device = device
         self._limits = limits
         self._answers = answers
-        self._sessions: dict[int, Session] = {}
-        self._commands: dict[int, Lane] = {}
-        self._ready: deque[Lane] = deque()
+        self._queues: dict[int, Queue] = {}
+        self._shared = Queue(None)
+        self._ready: deque[Queue] = deque()
         self._active: Session | None = None
 
     @property
@@ -71,25 +77,25 @@ class Engine:
         """
         self._activate(None)
         session = Session(name, device=self._device, limits=self._limits)
-        self._sessions[session_id] = session
-        self._commands[session_id] = Lane(session)
+        self._queues[session_id] = Queue(session)
 
     def close_session(self, session_id: int) -> None:
         """Forgets a session and gives its memory back; its calls fail with SESSION_NOT_FOUND."""
-        session = self._sessions.pop(session_id, None)
-        if session is None:
+        queue = self._queues.pop(session_id, None)
+        if queue is None or queue.session is None:
             return
-        del self._commands[session_id]
+        session = queue.session
         if self._active is session:
             self._active = None
-        for lane in [lane for lane in self._ready if lane.session is session]:
-            self._ready.remove(lane)
-            for task in lane.tasks:
+        if queue.ready:
+            self._ready.remove(queue)
+        for lane in queue.ready:
+            for task in lane:
                 task.fail(
                     GradwireError(Reason.SESSION_NOT_FOUND, f"{session.name} was deleted meanwhile")
                 )
         session.close()
-        del session
+        del session, queue
         gc.collect()
         _return_free_memory(self._device)
 
@@ -112,24 +118,34 @@ class Engine:
 
         Messages of an Execute stream are not given up: their place in the order is taken.
         """
-        for lane in self._ready:
-            for position, task in enumerate(lane.tasks):
-                if task.call != call or isinstance(task, ExecuteTask):
-                    continue
-                del lane.tasks[position]
-                if not lane.tasks:
-                    self._ready.remove(lane)
-                task.fail(GradwireError(Reason.CANCELLED, "the caller gave the call up"))
-                return
+        for queue in self._ready:
+            for lane in queue.ready:
+                for task in lane:
+                    if task.call == call and not isinstance(task, ExecuteTask):
+                        self._remove(task, lane, queue)
+                        task.fail(GradwireError(Reason.CANCELLED, "the caller gave the call up"))
+                        return
 
     def turn(self) -> None:
-        """Gives the next lane its turn: one command, or one step of a run."""
-        lane = self._ready.popleft()
-        self._activate(lane.session)
-        if not lane.tasks[0].advance():
-            lane.tasks.popleft()
-        if lane.tasks:
-            self._ready.append(lane)
+        """Gives the next session its turn: one command, or one step of a run."""
+        queue = self._ready.popleft()
+        self._activate(queue.session)
+        lane = queue.ready.popleft()
+        if not lane[0].advance():
+            lane.popleft()
+        if queue.session is not None:
+            queue.session.end_turn()
+        if lane:
+            queue.ready.append(lane)
+        if queue.ready:
+            self._ready.append(queue)
+
+    def _remove(self, task: Task, lane: Lane, queue: Queue) -> None:
+        if len(lane) == 1:
+            queue.ready.remove(lane)
+        lane.remove(task)
+        if not queue.ready:
+            self._ready.remove(queue)
 
     def _activate(self, session: Session | None) -> None:
         if session is self._active:
@@ -144,21 +160,22 @@ class Engine:
         limit_bytes = self._limits.max_message_bytes
         if method == "GetCatalog":
             parse(server_pb2.GetCatalogRequest, payload)
-            lane = Lane(None)
+            queue = self._shared
             task: Task = UnaryTask(
                 call, catalog_response, self._answers, method=method, limit_bytes=limit_bytes
             )
         else:
-            session = self._sessions.get(session_id)
-            if session is None:
+            found = self._queues.get(session_id)
+            if found is None or found.session is None:
                 raise GradwireError(Reason.SESSION_NOT_FOUND, "the session was deleted")
-            lane = self._commands[session_id]
-            task = self._session_task(call, session, method, payload)
-            if isinstance(task, StreamTask):
-                lane = Lane(session)
-        lane.tasks.append(task)
-        if len(lane.tasks) == 1:
-            self._ready.append(lane)
+            queue = found
+            task = self._session_task(call, found.session, method, payload)
+        lane: Lane = deque() if isinstance(task, StreamTask) else queue.commands
+        lane.append(task)
+        if len(lane) == 1:
+            queue.ready.append(lane)
+            if len(queue.ready) == 1:
+                self._ready.append(queue)
 
     def _session_task(self, call: int, session: Session, method: str, payload: bytes) -> Task:
         if method == "Execute":

@@ -13,6 +13,7 @@ import torch
 
 from gradwire.v1 import catalog, values_pb2
 from gradwire_server.engine.closures import SteppedOptimizer
+from gradwire_server.engine.memory import Budget, held_bytes
 from gradwire_server.engine.random_state import RandomState
 from gradwire_server.engine.values import class_name, describe_tensor, encode_value
 
@@ -24,10 +25,12 @@ class Intrinsics:
 
     Args:
         device: The session's device.
+        budget: What copies are held against.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, budget: Budget) -> None:
         self._device = device
+        self._budget = budget
         self._contexts: list[AbstractContextManager[Any]] = []
         self._steps: dict[int, SteppedOptimizer] = {}
 
@@ -60,8 +63,10 @@ class Intrinsics:
         for name in path.split("."):
             _require_public(name)
             value = getattr(value, name)
-        if not isinstance(value, torch.nn.Module) and callable(value):
-            raise AttributeError(f"{path} is a method; only tensors, modules and data are returned")
+            if not isinstance(value, torch.nn.Module) and callable(value):
+                raise AttributeError(
+                    f"{name} is a method; only tensors, modules and data are returned"
+                )
         return value
 
     def setattr(self, value: Any, name: str, attribute: Any) -> None:
@@ -82,7 +87,10 @@ class Intrinsics:
 
     def deepcopy(self, value: Any) -> Any:
         """Copies a module, an optimizer or a leaf tensor."""
-        return copy.deepcopy(value)
+        self._budget.reserve(held_bytes([value]), "gradwire.deepcopy")
+        result = copy.deepcopy(value)
+        self._budget.note(result)
+        return result
 
     def repr(self, value: Any) -> str:
         """Returns Python's printout of a value."""
@@ -98,6 +106,8 @@ class Intrinsics:
         """Enters a context such as `torch.no_grad()`; it is left at the program's end at latest."""
         if not isinstance(context, AbstractContextManager):
             raise TypeError(f"a {class_name(context)} is not a context manager")
+        if any(context is entered for entered in self._contexts):
+            raise RuntimeError("this context was entered already and not left since")
         context.__enter__()
         self._contexts.append(context)
 
@@ -128,6 +138,8 @@ class Intrinsics:
         self, optimizer: torch.optim.Optimizer, group: int, name: str, value: Any
     ) -> None:
         """Sets an option such as `lr` of a parameter group."""
+        if name == "params":
+            raise AttributeError("params is not an option; add_param_group adds parameters")
         optimizer.param_groups[group][name] = value
 
     def begin_step(self, optimizer: torch.optim.Optimizer) -> bool:
@@ -141,9 +153,12 @@ class Intrinsics:
 
     def resume_step(self, optimizer: torch.optim.Optimizer, loss: Any) -> bool:
         """Goes on with a step after the closure returned `loss`; returns as `begin_step`."""
-        wanted = self._steps[id(optimizer)].advance(loss)
-        if not wanted:
-            del self._steps[id(optimizer)]
+        step = self._steps.pop(id(optimizer), None)
+        if step is None:
+            raise RuntimeError("no step of this optimizer waits for its closure")
+        wanted = step.advance(loss)
+        if wanted:
+            self._steps[id(optimizer)] = step
         return wanted
 
 

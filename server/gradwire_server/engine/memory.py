@@ -1,6 +1,7 @@
 """What a session may hold: checked before allocation where that is possible, counted after."""
 
 import math
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -11,6 +12,13 @@ from gradwire_server.errors import GradwireError, Reason
 QUICK_BYTES = 16 * 1024 * 1024
 """What is surely smaller than this is not worth a dry run."""
 MAX_ITEMSIZE = 16
+
+_STEPPED = frozenset({"torch.arange", "torch.range"})
+"""Factories that make the more elements the smaller an argument is."""
+_SQUARE = frozenset({"torch.eye"})
+"""Factories that make as many elements as the square of an argument."""
+_STACKS = frozenset({"torch.nn.TransformerEncoder", "torch.nn.TransformerDecoder"})
+"""Modules that copy the module in their first argument as often as the second one says."""
 
 
 class Budget:
@@ -24,15 +32,18 @@ class Budget:
     def __init__(self, limit_bytes: int, values: Callable[[], Iterable[Any]]) -> None:
         self._limit_bytes = limit_bytes
         self._values = values
-        self._upper_bound_bytes = 0
+        self._estimate_bytes = 0
+        self._fresh: list[weakref.ref[Any]] = []
 
     def reserve(self, needed_bytes: int, what: str) -> None:
         """Raises LIMIT_EXCEEDED if `needed_bytes` more would be too much; allocates nothing."""
-        held = self._upper_bound_bytes
-        if held + needed_bytes <= self._limit_bytes:
+        held = self._estimate_bytes
+        if needed_bytes <= QUICK_BYTES and held + needed_bytes <= self._limit_bytes:
             return
         if needed_bytes <= self._limit_bytes:
-            held = self._upper_bound_bytes = held_bytes(self._values())
+            # The estimate counts what is long released, and misses what grew by itself, such as
+            # gradients and the state of optimizers.
+            held = self._estimate_bytes = held_bytes([*self._values(), *self._alive()])
             if held + needed_bytes <= self._limit_bytes:
                 return
         raise GradwireError(
@@ -53,52 +64,79 @@ class Budget:
         Raises:
             GradwireError: With it the session would hold more than it may; LIMIT_EXCEEDED.
         """
-        if isinstance(value, torch.Tensor):
-            added = _storage_bytes(value)
-        elif isinstance(value, torch.nn.Module | torch.optim.Optimizer | list | tuple | dict):
-            added = held_bytes([value])
-        else:
-            return
+        added = _bytes_of(value)
         self.reserve(added, what)
-        self._upper_bound_bytes += added
+        self._estimate_bytes += added
+
+    def note(self, value: Any) -> None:
+        """Counts a value that was just made, until the end of the turn at most.
+
+        So a program or a description of a model that makes many things is refused before the one
+        that would be too much.
+        """
+        self._estimate_bytes += _bytes_of(value)
+        if isinstance(value, torch.Tensor | torch.nn.Module):
+            self._fresh.append(weakref.ref(value))
+
+    def end_turn(self) -> None:
+        """Forgets what was noted; the session holds it by now, or nobody does."""
+        if self._fresh:
+            self._fresh = []
+
+    def _alive(self) -> Iterator[Any]:
+        for reference in self._fresh:
+            value = reference()
+            if value is not None:
+                yield value
 
 
 def held_bytes(values: Iterable[Any]) -> int:
     """Returns the bytes of all tensor storages reachable from `values`, each counted once."""
     storages: dict[int, int] = {}
-    for tensor in _tensors(values):
-        try:
-            storage = tensor.untyped_storage()
-        except (NotImplementedError, ValueError, RuntimeError):
-            # Sparse and uninitialised tensors have no storage of their own to ask.
-            continue
-        storages[storage.data_ptr()] = storage.nbytes()
+    for tensor in tensors_in(values):
+        storage = storage_of(tensor)
+        if storage is not None:
+            storages[storage.data_ptr()] = storage.nbytes()
     return sum(storages.values())
 
 
-def _storage_bytes(tensor: torch.Tensor) -> int:
+def storage_of(tensor: torch.Tensor) -> torch.UntypedStorage | None:
+    """Returns a tensor's storage; None if it has none of its own or none that takes memory."""
+    if tensor.is_meta:
+        return None
     try:
-        return tensor.untyped_storage().nbytes()
+        return tensor.untyped_storage()
     except (NotImplementedError, ValueError, RuntimeError):
-        return 0
+        # Sparse and uninitialised tensors have no storage of their own to ask.
+        return None
 
 
-def _tensors(values: Iterable[Any]) -> Iterator[torch.Tensor]:
+def tensors_in(values: Iterable[Any]) -> Iterator[torch.Tensor]:
+    """Yields the tensors reachable from values, gradients of leaves included."""
     for value in values:
         if isinstance(value, torch.Tensor):
             yield value
             if value.is_leaf and value.grad is not None:
                 yield value.grad
         elif isinstance(value, torch.nn.Module):
-            yield from _tensors(value.parameters())
+            yield from tensors_in(value.parameters())
             yield from value.buffers()
         elif isinstance(value, torch.optim.Optimizer):
             for state in list(value.state.values()):
-                yield from _tensors(state.values() if isinstance(state, dict) else ())
+                yield from tensors_in(state.values() if isinstance(state, dict) else ())
         elif isinstance(value, dict):
-            yield from _tensors(value.values())
+            yield from tensors_in(value.values())
         elif isinstance(value, list | tuple):
-            yield from _tensors(value)
+            yield from tensors_in(value)
+
+
+def _bytes_of(value: Any) -> int:
+    if isinstance(value, torch.Tensor):
+        storage = storage_of(value)
+        return 0 if storage is None else storage.nbytes()
+    if isinstance(value, torch.nn.Module | torch.optim.Optimizer | list | tuple | dict):
+        return held_bytes([value])
+    return 0
 
 
 class Allocating:
@@ -124,22 +162,29 @@ class Allocating:
         self._name = name
         self._call = call
         self._budget = budget
-        self._power = power
+        self._power = 2 if name in _SQUARE else power
+        self._stepped = name in _STEPPED
         self._device = device
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Calls it, on the session's device, after a dry run of what may be large."""
-        bound = MAX_ITEMSIZE * _product(args, kwargs.values()) ** self._power
-        if bound > QUICK_BYTES:
-            self._budget.reserve(self._dry_run_bytes(args, kwargs), self._name)
+        if self._name in _STACKS:
+            self._budget.reserve(_stack_bytes(*args, **kwargs), self._name)
+        else:
+            product = _product((*args, *kwargs.values()), self._stepped)
+            if MAX_ITEMSIZE * product**self._power > QUICK_BYTES:
+                self._budget.reserve(self._dry_run_bytes(args, kwargs), self._name)
         if self._device.type == "cpu":
-            return self._call(*args, **kwargs)
-        with self._device:
-            return self._call(*args, **kwargs)
+            result = self._call(*args, **kwargs)
+        else:
+            with self._device:
+                result = self._call(*args, **kwargs)
+        self._budget.note(result)
+        return result
 
     def _dry_run_bytes(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
         """Returns what the call would allocate; 0 if that can't be told without doing it."""
-        if any(True for _ in _tensors([*args, *kwargs.values()])):
+        if any(True for _ in tensors_in([*args, *kwargs.values()])):
             return 0
         on_meta = {**kwargs, "device": "meta"} if "device" in kwargs else kwargs
         try:
@@ -147,17 +192,26 @@ class Allocating:
                 result = self._call(*args, **on_meta)
         except Exception:  # noqa: BLE001  # the real call raises the same, or knows better
             return 0
-        return sum(t.numel() * t.element_size() for t in _tensors([result]))
+        return sum(t.numel() * t.element_size() for t in tensors_in([result]))
 
 
-def _product(*groups: Iterable[Any]) -> int:
+def _stack_bytes(layer: Any = None, num_layers: Any = 1, *_: Any, **kwargs: Any) -> int:
+    """Returns the bytes of `num_layers` copies of a layer, the first two arguments of a stack."""
+    layer = kwargs.get("encoder_layer", kwargs.get("decoder_layer", layer))
+    return held_bytes([layer]) * num_layers if isinstance(num_layers, int) else 0
+
+
+def _product(values: Iterable[Any], stepped: bool) -> int:
     product = 1
-    for group in groups:
-        for value in group:
-            if isinstance(value, list | tuple):
-                product *= _product(value)
-            elif isinstance(value, int | float) and abs(value) > 1 and math.isfinite(value):
-                product *= math.ceil(abs(value))
+    for value in values:
+        if isinstance(value, list | tuple):
+            product *= _product(value, stepped)
+        elif isinstance(value, int | float) and math.isfinite(value) and value:
+            size = abs(value)
+            if size < 1 and stepped:
+                size = 1 / size
+            if size > 1 and math.isfinite(size):
+                product *= math.ceil(size)
     return product
 
 

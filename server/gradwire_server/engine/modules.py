@@ -1,21 +1,16 @@
-"""Modules, losses and optimizers from their descriptions."""
+"""Modules from their descriptions."""
 
-import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from operator import attrgetter
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from gradwire.v1 import catalog, models_pb2, values_pb2
+from gradwire.v1 import catalog, models_pb2
 from gradwire_server.engine.failures import operation
 from gradwire_server.engine.programs import Program
-from gradwire_server.engine.registry import closest, unknown_name
 from gradwire_server.engine.session import Session
 from gradwire_server.errors import GradwireError, Reason, invalid
-
-Loss = Callable[..., torch.Tensor]
 
 _CONTAINERS: dict[str, Callable[[dict[str, torch.nn.Module]], torch.nn.Module]] = {
     "torch.nn.Sequential": lambda children: torch.nn.Sequential(OrderedDict(children)),
@@ -26,7 +21,7 @@ _MODULES = catalog.MODULES | catalog.LOSSES
 
 
 class ProgramModule(torch.nn.Module):
-    """A module whose forward is a program. Prints as torch prints a plain `Module`."""
+    """A module whose forward is a program. Prints as torch prints a class named `Module`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,8 +34,14 @@ class ProgramModule(torch.nn.Module):
     def forward(self, *inputs: Any) -> Any:
         """Runs the program on the inputs."""
         if self._program is None:
-            raise NotImplementedError("this module was created without a forward program")
-        return self._program.call(*inputs)
+            raise NotImplementedError("this module was described without a forward program")
+        if len(inputs) != self._program.num_inputs:
+            raise GradwireError(
+                Reason.INVALID_REQUEST,
+                f"the forward of this module takes {self._program.num_inputs} inputs and got "
+                f"{len(inputs)}",
+            )
+        return self._program.call(*inputs, owner=self)
 
     def _get_name(self) -> str:
         return "Module"
@@ -71,20 +72,33 @@ def build_module(session: Session, spec: models_pb2.ModuleSpec, path: str) -> to
         return _build_program_module(session, spec, path)
     if spec.tensors or spec.HasField("forward"):
         raise invalid(path, "only torch.nn.Module takes tensors and a forward program")
-    if spec.type in _CONTAINERS and not spec.args:
-        with operation(spec.type):
-            return _CONTAINERS[spec.type](_build_children(session, spec, path))
+    if spec.type in _CONTAINERS and not (spec.args or spec.kwargs):
+        return _build_container(session, spec, path)
     if spec.children:
         raise invalid(
             f"{path}.children",
-            f"{spec.type} takes none; torch.nn.Module and {', '.join(_CONTAINERS)} do",
+            f"only torch.nn.Module, {', '.join(_CONTAINERS)} take children, and no arguments "
+            "beside them",
         )
     construct = session.registry.constructor(spec.type, f"{path}.type", _MODULES)
     args = [session.decode(value, f"{path}.args[{i}]") for i, value in enumerate(spec.args)]
-    kwargs = _decode_map(session, spec.kwargs, f"{path}.kwargs")
+    kwargs = session.decode_map(spec.kwargs, f"{path}.kwargs")
     with operation(spec.type):
         module: torch.nn.Module = construct(*args, **kwargs)
     return module
+
+
+def _build_container(session: Session, spec: models_pb2.ModuleSpec, path: str) -> torch.nn.Module:
+    if spec.type == "torch.nn.ModuleList":
+        for index, child in enumerate(spec.children):
+            if child.name != str(index):
+                raise invalid(
+                    f"{path}.children[{index}].name",
+                    f"is {child.name!r}; in a ModuleList it is the index, {str(index)!r}",
+                )
+    children = _build_children(session, spec, path)
+    with operation(spec.type):
+        return _CONTAINERS[spec.type](children)
 
 
 def _build_children(
@@ -106,146 +120,52 @@ def _build_program_module(
     if spec.args or spec.kwargs:
         raise invalid(path, "torch.nn.Module takes no arguments")
     module = ProgramModule()
+    children = _build_children(session, spec, path)
     with operation(spec.type):
-        for name, child in _build_children(session, spec, path).items():
+        for name, child in children.items():
             module.add_module(name, child)
     for index, entry in enumerate(spec.tensors):
-        where = f"{path}.tensors[{index}]"
-        _require_name(entry.name, f"{where}.name")
-        tensor = session.decode(entry.value, f"{where}.value")
-        if not isinstance(tensor, torch.Tensor):
-            raise invalid(f"{where}.value", "is not a tensor")
-        with operation(spec.type):
-            if entry.buffer:
-                module.register_buffer(entry.name, tensor)
-            elif isinstance(tensor, torch.nn.Parameter):
-                module.register_parameter(entry.name, tensor)
-            else:
-                module.register_parameter(entry.name, torch.nn.Parameter(tensor.detach()))
+        _add_tensor(session, module, entry, f"{path}.tensors[{index}]")
     if spec.HasField("forward"):
-        # Weak: the program must not keep the module alive that keeps the program alive.
-        owner = weakref.ref(module)
-        scope = session.scope._replace(member=lambda name: _member(owner(), name))
-        program = session.program(spec.forward, f"{path}.forward", scope)
-        module.set_program(program)
+        scope = session.scope._replace(member=_member)
+        module.set_program(session.program(spec.forward, f"{path}.forward", scope))
     return module
 
 
-def _member(module: torch.nn.Module | None, path: str) -> Any:
+def _add_tensor(
+    session: Session, module: ProgramModule, entry: models_pb2.ModuleTensor, path: str
+) -> None:
+    _require_name(entry.name, f"{path}.name")
+    tensor = session.decode(entry.value, f"{path}.value")
+    if not isinstance(tensor, torch.Tensor):
+        raise invalid(f"{path}.value", "is not a tensor")
+    with operation("torch.nn.Module"):
+        if entry.buffer:
+            module.register_buffer(entry.name, tensor)
+        elif isinstance(tensor, torch.nn.Parameter):
+            module.register_parameter(entry.name, tensor)
+        else:
+            trainable = tensor.is_floating_point() or tensor.is_complex()
+            parameter = torch.nn.Parameter(tensor.detach(), requires_grad=trainable)
+            module.register_parameter(entry.name, parameter)
+
+
+def _member(module: torch.nn.Module, path: str) -> torch.nn.Module | torch.Tensor:
     """Returns a submodule, parameter or buffer by dotted path."""
-    parts = path.split(".")
-    if any(part.startswith("_") or not part for part in parts):
-        raise AttributeError(f"{path!r} is not a public member")
-    member = attrgetter(path)(module)
-    if not isinstance(member, torch.nn.Module | torch.Tensor):
-        raise AttributeError(f"{path!r} is neither a submodule nor a parameter nor a buffer")
-    return member
+    parent_path, _, name = path.rpartition(".")
+    parent = module.get_submodule(parent_path)
+    for members in (parent._modules, parent._parameters, parent._buffers):
+        member = members.get(name)
+        if member is not None:
+            return member
+    if not name.startswith("_"):
+        # A parametrized weight is a property.
+        member = getattr(parent, name, None)
+        if isinstance(member, torch.nn.Module | torch.Tensor):
+            return member
+    raise AttributeError(f"{path!r} is neither a submodule nor a parameter nor a buffer")
 
 
 def _require_name(name: str, path: str) -> None:
-    if not name or "." in name or name.startswith("_"):
-        raise invalid(path, f"{name!r} can't be a member's name: not empty, no dot, no leading _")
-
-
-def build_optimizer(
-    session: Session, spec: models_pb2.OptimizerSpec, module: torch.nn.Module, path: str
-) -> torch.optim.Optimizer:
-    """Returns the optimizer of a description for a module's parameters.
-
-    Raises:
-        GradwireError: A name is unknown, or arguments are refused.
-    """
-    if spec.handle:
-        held = session.value(spec.handle, f"{path}.handle")
-        if not isinstance(held, torch.optim.Optimizer):
-            raise invalid(f"{path}.handle", f"handle {spec.handle} is not an optimizer")
-        return held
-    construct = session.registry.constructor(spec.type, f"{path}.type", catalog.OPTIMIZERS)
-    parameters = dict(module.named_parameters())
-    groups: list[Any] = []
-    for index, group in enumerate(spec.groups):
-        where = f"{path}.groups[{index}]"
-        members = [
-            named(parameters, name, f"{where}.parameters[{i}]")
-            for i, name in enumerate(group.parameters)
-        ]
-        options = _decode_map(session, group.options, f"{where}.options")
-        groups.append({"params": members, **options})
-    kwargs = _decode_map(session, spec.kwargs, f"{path}.kwargs")
-    with operation(spec.type):
-        optimizer: torch.optim.Optimizer = construct(groups or list(parameters.values()), **kwargs)
-    return optimizer
-
-
-def build_loss(session: Session, spec: models_pb2.LossSpec, path: str) -> Loss:
-    """Returns the loss of a description: a function of outputs, then targets.
-
-    Raises:
-        GradwireError: A name is unknown, or arguments are refused.
-    """
-    match spec.WhichOneof("kind"):
-        case "catalog":
-            return _catalog_loss(session, spec.catalog, f"{path}.catalog")
-        case "program":
-            return session.program(spec.program, f"{path}.program").call
-        case "handle":
-            held = session.value(spec.handle, f"{path}.handle")
-            if not isinstance(held, torch.nn.Module):
-                raise invalid(f"{path}.handle", f"handle {spec.handle} is not a loss module")
-            return held
-        case _:
-            raise invalid(path, "has no kind set; give a catalog loss, a program or a handle")
-
-
-def _catalog_loss(session: Session, spec: models_pb2.CatalogLoss, path: str) -> Loss:
-    kwargs = _decode_map(session, spec.kwargs, f"{path}.kwargs")
-    if spec.type in catalog.LOSSES:
-        with operation(spec.type):
-            module: Loss = session.registry.resolve(spec.type, f"{path}.type")(**kwargs)
-        return module
-    if spec.type not in _LOSS_FUNCTIONS:
-        raise unknown_name(spec.type, f"{path}.type", [*catalog.LOSSES, *_LOSS_FUNCTIONS])
-    function = session.registry.resolve(spec.type, f"{path}.type")
-    return lambda *values: function(*values, **kwargs)
-
-
-_LOSS_FUNCTIONS = frozenset(
-    name
-    for name in catalog.FUNCTIONS
-    if name.startswith("torch.nn.functional.")
-    and (name.endswith(("_loss", ".kl_div")) or "cross_entropy" in name)
-)
-"""Functions that can be named as a loss."""
-
-
-def run_loss(loss: Loss, outputs: Sequence[Any], targets: Sequence[Any]) -> torch.Tensor:
-    """Returns the loss of outputs and targets."""
-    with operation("ComputeLoss"):
-        value = loss(*outputs, *targets)
-    if not isinstance(value, torch.Tensor):
-        raise GradwireError(
-            Reason.INVALID_REQUEST, f"the loss is a {type(value).__name__}, not a tensor"
-        )
-    return value
-
-
-def named(members: Mapping[str, torch.Tensor], name: str, path: str) -> torch.Tensor:
-    """Returns a member by name.
-
-    Raises:
-        GradwireError: TENSOR_NOT_FOUND, naming the closest names.
-    """
-    try:
-        return members[name]
-    except KeyError:
-        raise GradwireError(
-            Reason.TENSOR_NOT_FOUND,
-            f"{path}: there is no {name!r}{closest(name, members)}",
-            metadata={"name": name},
-        ) from None
-
-
-def _decode_map(
-    session: Session, values: Mapping[str, values_pb2.Value], path: str
-) -> dict[str, Any]:
-    return {name: session.decode(value, f"{path}[{name!r}]") for name, value in values.items()}
+    if not name or "." in name:
+        raise invalid(path, f"{name!r} can't be a member's name: not empty, and without a dot")

@@ -64,22 +64,22 @@ class Scope(NamedTuple):
         registry: Looks operations up.
         handle: Returns the session value of a handle; the second argument is the field's path.
         device: Where tensors by value go.
-        member: Returns a submodule, parameter or buffer of the module whose forward this is;
-            None outside of modules.
+        member: Returns a submodule, parameter or buffer of a module by dotted path; None for
+            programs that are no module's forward.
     """
 
     registry: Registry
     handle: Callable[[int, str], Any]
     device: torch.device
-    member: Callable[[str], Any] | None = None
+    member: Callable[[torch.nn.Module, str], Any] | None = None
 
 
 class Program:
-    """A decoded program.
+    """A decoded program. It does not change, so copies of what holds it share it.
 
     Args:
         message: The wire form.
-        scope: What its references stand for. Handles are bound now, members at each run.
+        scope: What its references stand for. Handles are bound now, members at each call.
         path: The request field it came in, for errors.
         max_operations: The most operations it may have.
 
@@ -108,6 +108,7 @@ class Program:
         self._scope = scope
         self._names = [operation.name for operation in message.operations]
         self._template: list[Any] = [None] * message.num_inputs
+        self._owner = self._new_register(None).index
         self._instructions: list[_Instruction] = []
         self._results: list[int] = []
         for index, operation in enumerate(message.operations):
@@ -122,6 +123,9 @@ class Program:
         ]
         self._variants: dict[tuple[int, ...], Code] = {}
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Program":
+        return self
+
     def run(self, inputs: Sequence[Any], wanted: tuple[int, ...]) -> list[Any]:
         """Runs the operations in order and returns the results of those whose index is wanted.
 
@@ -133,21 +137,30 @@ class Program:
         results = self._results
         return [registers[results[index]] for index in wanted]
 
-    def call(self, *inputs: Any) -> Any:
+    def call(self, *inputs: Any, owner: torch.nn.Module | None = None) -> Any:
         """Runs the program as a function: returns its output, or the tuple of its outputs.
+
+        Args:
+            inputs: Its inputs.
+            owner: The module whose forward it is; `member` refers to its members.
 
         Raises:
             GradwireError: Another number of inputs than the program takes, or an operation failed.
         """
         try:
-            registers = self._run(inputs, ())
+            registers = self._run(inputs, (), owner)
         except OperationError as failure:
             failure.error.metadata.setdefault("operation_index", str(failure.operation))
             raise failure.error from failure.__cause__
         outputs = [registers[index] for index in self._outputs]
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
-    def _run(self, inputs: Sequence[Any], wanted: tuple[int, ...]) -> list[Any]:
+    def _run(
+        self,
+        inputs: Sequence[Any],
+        wanted: tuple[int, ...],
+        owner: torch.nn.Module | None = None,
+    ) -> list[Any]:
         if len(inputs) != self.num_inputs:
             raise GradwireError(
                 Reason.INVALID_REQUEST,
@@ -158,6 +171,7 @@ class Program:
             code = self._variant(wanted)
         registers = self._template.copy()
         registers[: self.num_inputs] = inputs
+        registers[self._owner] = owner
         target = -1
         try:
             for target, call, arguments, dead in code:
@@ -236,9 +250,10 @@ class Program:
                     )
                 return _Register(self._results[value.result])
             case "member":
-                if self._scope.member is None:
+                member = self._scope.member
+                if member is None:
                     raise invalid(path, "member is allowed only in the forward of a module")
-                return self._emit(partial(self._scope.member, value.member), [])
+                return self._emit(partial(_member, member, value.member), [_Register(self._owner)])
             case _:
                 return self._scope.handle(value.handle, path)
 
@@ -265,7 +280,7 @@ class Program:
 
     def _emit(self, call: Callable[..., Any], operands: list[Any]) -> _Register:
         reads = tuple(self._place(operand) for operand in operands)
-        target = self._new_register(None)
+        target = self._new_register(None).index
         used = tuple(operand.index for operand in operands if isinstance(operand, _Register))
         self._instructions.append(
             _Instruction(target, call, _getter(reads), used, len(self._results))
@@ -273,11 +288,17 @@ class Program:
         return _Register(target)
 
     def _place(self, operand: Any) -> int:
-        return operand.index if isinstance(operand, _Register) else self._new_register(operand)
+        return (operand if isinstance(operand, _Register) else self._new_register(operand)).index
 
-    def _new_register(self, content: Any) -> int:
+    def _new_register(self, content: Any) -> _Register:
         self._template.append(content)
-        return len(self._template) - 1
+        return _Register(len(self._template) - 1)
+
+
+def _member(
+    member: Callable[[torch.nn.Module, str], Any], path: str, owner: torch.nn.Module
+) -> Any:
+    return member(owner, path)
 
 
 def _getter(indices: tuple[int, ...]) -> Arguments:

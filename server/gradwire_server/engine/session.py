@@ -1,13 +1,16 @@
 """A session: what one client's commands leave behind, and the commands themselves."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from gradwire.v1 import sessions_pb2, values_pb2
 from gradwire.v1.handles import FIRST_SERVER_HANDLE
+from gradwire_server.engine.failures import operation_failure
 from gradwire_server.engine.intrinsics import Intrinsics
+from gradwire_server.engine.leftovers import MAX_HANDLES, Leftovers
 from gradwire_server.engine.memory import Budget
 from gradwire_server.engine.programs import OperationError, Program, Scope
 from gradwire_server.engine.random_state import RandomState
@@ -15,9 +18,6 @@ from gradwire_server.engine.registry import Registry
 from gradwire_server.engine.values import decode_tensor, decode_value, encode_value
 from gradwire_server.errors import GradwireError, Reason, invalid
 from gradwire_server.limits import Limits
-
-MAX_SERVER_HANDLES = 1024
-"""How many values of unary calls a session holds: a caller that never releases any may go on."""
 
 if TYPE_CHECKING:
     from gradwire_server.engine.models import Model
@@ -39,11 +39,13 @@ class Session:
         self.values: dict[int, Any] = {}
         self.models: dict[str, Model] = {}
         self.failed_seq = 0
-        self._next_handle = FIRST_SERVER_HANDLE
-        self._intrinsics = Intrinsics(device)
         self.budget = Budget(limits.max_session_bytes, self._held)
+        self._intrinsics = Intrinsics(device, self.budget)
         self.registry = Registry(self._intrinsics.table(), budget=self.budget, device=device)
         self.scope = Scope(self.registry, self.value, device)
+        self._next_handle = FIRST_SERVER_HANDLE
+        self._leftovers = Leftovers(self.values, limits.max_session_bytes // 4)
+        self._pinned: dict[object, tuple[Any, ...]] = {}
         torch.seed()
         self._random_state = RandomState.capture(device)
         self._commands: dict[str, Callable[[Any], Sequence[values_pb2.Value]]] = {
@@ -61,6 +63,15 @@ class Session:
         """Keeps the process' random state as the session's."""
         self._random_state = RandomState.capture(self.device)
 
+    def end_turn(self) -> None:
+        """Puts back what belongs to the process and not to the session."""
+        self._intrinsics.close_contexts()
+        if not torch.is_grad_enabled():
+            torch.set_grad_enabled(True)
+        if torch.is_anomaly_enabled():
+            torch.autograd.set_detect_anomaly(False)
+        self.budget.end_turn()
+
     def value(self, handle: int, path: str) -> Any:
         """Returns the value of a handle.
 
@@ -77,23 +88,49 @@ class Session:
             raise GradwireError(
                 Reason.HANDLE_NOT_FOUND,
                 f"{path}: the session holds no value with handle {handle}; it was released, the "
-                "command that was to make it failed, or it is older than the "
-                f"{MAX_SERVER_HANDLES} values last left behind by unary calls",
+                "command that was to make it failed, its model was deleted, or newer values took "
+                f"its place (unary calls leave the latest {MAX_HANDLES} at most, fewer if they "
+                "take much memory)",
                 metadata={"handle": str(handle)},
             ) from None
 
-    def keep(self, value: Any, what: str) -> int:
-        """Holds a value under a new handle and returns the handle; the oldest of many goes."""
-        self.budget.add(value, what)
-        handle = self._next_handle
-        self._next_handle += 1
-        self.values[handle] = value
-        self.values.pop(handle - MAX_SERVER_HANDLES, None)
-        return handle
+    def leave(self, values: Sequence[Any], what: str) -> list[int]:
+        """Holds the values that a unary call leaves behind; returns a new handle for each.
+
+        Raises:
+            GradwireError: They are too much for the session; none of them is held.
+        """
+        for value in values:
+            self.budget.add(value, what)
+        handles = list(range(self._next_handle, self._next_handle + len(values)))
+        self._next_handle += len(values)
+        self.values.update(zip(handles, values, strict=True))
+        self._leftovers.add(handles)
+        return handles
+
+    def drop_leftovers_of(self, module: torch.nn.Module) -> None:
+        """Forgets what unary calls left behind and a module's parameters were used for."""
+        self._leftovers.drop_what_reaches(module.parameters())
+
+    @contextmanager
+    def pinning(self, *values: Any) -> Iterator[None]:
+        """Counts values as held by the session while the block goes on."""
+        for value in values:
+            self.budget.add(value, "Train")
+        key = object()
+        self._pinned[key] = values
+        try:
+            yield
+        finally:
+            del self._pinned[key]
 
     def decode(self, value: values_pb2.Value, path: str) -> Any:
         """Returns the Python value of a wire value outside of programs; handles are looked up."""
         return decode_value(value, path, self._reference, self.device)
+
+    def decode_map(self, values: Mapping[str, values_pb2.Value], path: str) -> dict[str, Any]:
+        """Returns the Python values of named wire values, as `decode`."""
+        return {name: self.decode(value, f"{path}[{name!r}]") for name, value in values.items()}
 
     def program(
         self, message: values_pb2.Program, path: str, scope: Scope | None = None
@@ -125,6 +162,7 @@ class Session:
         """Lets go of everything it holds."""
         self.values.clear()
         self.models.clear()
+        self._leftovers.clear()
         self._intrinsics.close()
 
     def _put_tensor(self, command: sessions_pb2.PutTensor) -> Sequence[values_pb2.Value]:
@@ -178,10 +216,13 @@ class Session:
         self._keep(command.keep_handles, results[:num_kept])
         if len(wanted) == num_kept:
             return ()
-        return [
-            value if isinstance(value, values_pb2.Value) else encode_value(value)
-            for value in results[num_kept:]
-        ]
+        try:
+            return [
+                value if isinstance(value, values_pb2.Value) else encode_value(value)
+                for value in results[num_kept:]
+            ]
+        except Exception as error:
+            raise operation_failure(error, "run_program.fetch") from error
 
     def _keep(self, handles: Sequence[int], results: Sequence[Any]) -> None:
         for handle, result in zip(handles, results, strict=True):
@@ -209,6 +250,7 @@ class Session:
         models = list(self.models.values())
         return [
             *self.values.values(),
+            *self._pinned.values(),
             *(model.module for model in models),
             *(model.optimizer for model in models),
         ]

@@ -68,6 +68,9 @@ def decode_tensor(tensor: values_pb2.Tensor, device: torch.device, path: str) ->
     else:
         # bytearray: torch shares the memory it is given and may write to it.
         result = torch.frombuffer(bytearray(data), dtype=dtype).reshape(shape).to(device)
+        if dtype == torch.bool:
+            # What torch does with a boolean that is neither 0 nor 1 is undefined.
+            result = result.view(torch.uint8) != 0
     if tensor.requires_grad:
         if not (dtype.is_floating_point or dtype.is_complex):
             raise invalid(
@@ -80,13 +83,16 @@ def decode_tensor(tensor: values_pb2.Tensor, device: torch.device, path: str) ->
 
 def encode_tensor(tensor: torch.Tensor) -> values_pb2.Tensor:
     """Returns the wire form of a dense or sparse tensor on any device; sparse ones become dense."""
+    data_type = DATA_TYPE_OF_DTYPE.get(tensor.dtype)
+    if data_type is None:
+        raise TypeError(f"a tensor of {tensor.dtype} has no form on the wire; convert it first")
     plain = tensor.detach()
     if plain.layout != torch.strided:
         plain = plain.to_dense()
     plain = plain.resolve_conj().resolve_neg().cpu().contiguous().reshape(-1)
     data = plain.view(torch.uint8).numpy().tobytes() if plain.numel() else b""
     return values_pb2.Tensor(
-        dtype=DATA_TYPE_OF_DTYPE[tensor.dtype],  # type: ignore[arg-type]
+        dtype=data_type,  # type: ignore[arg-type]
         shape=list(tensor.shape),
         data=data,
         requires_grad=tensor.requires_grad,
@@ -109,8 +115,8 @@ def describe_tensor(tensor: torch.Tensor) -> values_pb2.Description:
 def class_name(value: object) -> str:
     """Returns the name that people know an object's class by, such as `torch.nn.Linear`."""
     kind = type(value)
-    if isinstance(value, torch.nn.Module) and hasattr(torch.nn, kind.__name__):
-        return f"torch.nn.{kind.__name__}"
+    if isinstance(value, torch.nn.Module) and hasattr(torch.nn, value._get_name()):
+        return f"torch.nn.{value._get_name()}"
     if isinstance(value, torch.optim.Optimizer) and hasattr(torch.optim, kind.__name__):
         return f"torch.optim.{kind.__name__}"
     return f"{kind.__module__}.{kind.__qualname__}"

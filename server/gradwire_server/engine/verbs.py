@@ -10,8 +10,10 @@ import torch
 from google.protobuf.message import Message
 
 from gradwire.v1 import models_pb2, runs_pb2, server_pb2, sessions_pb2
-from gradwire_server.engine import models, training
+from gradwire_server.engine import models, passes, steps, tensors, training
+from gradwire_server.engine.failures import operation
 from gradwire_server.engine.intrinsics import Intrinsics
+from gradwire_server.engine.memory import Budget
 from gradwire_server.engine.registry import KIND_OF_NAME, torch_object
 from gradwire_server.engine.session import Session
 from gradwire_server.engine.values import encode_value
@@ -35,12 +37,9 @@ def fetch_values(
     session: Session, request: sessions_pb2.FetchValuesRequest
 ) -> sessions_pb2.FetchValuesResponse:
     """Returns session values."""
-    return sessions_pb2.FetchValuesResponse(
-        values=[
-            encode_value(session.value(handle, f"handles[{index}]"))
-            for index, handle in enumerate(request.handles)
-        ]
-    )
+    values = [session.value(h, f"handles[{index}]") for index, h in enumerate(request.handles)]
+    with operation("FetchValues"):
+        return sessions_pb2.FetchValuesResponse(values=[encode_value(v) for v in values])
 
 
 def release_values(
@@ -64,7 +63,7 @@ def catalog_response() -> server_pb2.GetCatalogResponse:
             kind=server_pb2.CATALOG_KIND_INTRINSIC,
             signature=_signature(function),
         )
-        for name, function in Intrinsics(torch.device("cpu")).table().items()
+        for name, function in Intrinsics(torch.device("cpu"), Budget(0, list)).table().items()
     ]
     entries.sort(key=attrgetter("name"))
     return server_pb2.GetCatalogResponse(entries=entries)
@@ -85,13 +84,13 @@ SESSION_VERBS: dict[str, Unary | Streaming] = {
     "GetModel": Unary(models_pb2.GetModelRequest, models.get_model),
     "ListModels": Unary(models_pb2.ListModelsRequest, models.list_models),
     "DeleteModel": Unary(models_pb2.DeleteModelRequest, models.delete_model),
-    "Forward": Unary(models_pb2.ForwardRequest, models.forward),
-    "ComputeLoss": Unary(models_pb2.ComputeLossRequest, models.compute_loss),
-    "Backward": Unary(models_pb2.BackwardRequest, models.backward),
-    "ZeroGrad": Unary(models_pb2.ZeroGradRequest, models.zero_grad),
-    "Step": Unary(models_pb2.StepRequest, models.step),
-    "FetchTensors": Unary(models_pb2.FetchTensorsRequest, models.fetch_tensors),
-    "SetTensors": Unary(models_pb2.SetTensorsRequest, models.set_tensors),
+    "Forward": Unary(models_pb2.ForwardRequest, passes.forward),
+    "ComputeLoss": Unary(models_pb2.ComputeLossRequest, passes.compute_loss),
+    "Backward": Unary(models_pb2.BackwardRequest, passes.backward),
+    "ZeroGrad": Unary(models_pb2.ZeroGradRequest, passes.zero_grad),
+    "Step": Unary(models_pb2.StepRequest, steps.step),
+    "FetchTensors": Unary(models_pb2.FetchTensorsRequest, tensors.fetch_tensors),
+    "SetTensors": Unary(models_pb2.SetTensorsRequest, tensors.set_tensors),
     "Train": Streaming(runs_pb2.TrainRequest, training.train),
 }
 """The RPCs on a session, by method name; Execute is the one beside them."""
