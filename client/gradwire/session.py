@@ -18,6 +18,7 @@ from gradwire.transport.channel import (
     call_unary,
     new_request_id,
     open_channel,
+    responses_of,
     rpc_error,
 )
 from gradwire.transport.stream import ExecuteStream
@@ -101,13 +102,10 @@ class Session(Recorder):
         Raises:
             GradwireError: The server refused, or failed.
         """
-        responses = method(request, metadata=call_metadata(self._token))
         try:
-            yield from responses
+            yield from responses_of(method(request, metadata=call_metadata(self._token)))
         except grpc.RpcError as error:
             raise rpc_error(error, self.address) from None
-        finally:
-            responses.cancel()
 
     def require_open(self) -> None:
         """Raises if the session is closed, was lost, or can't be reached any more."""

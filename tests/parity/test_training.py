@@ -127,7 +127,7 @@ def rich(torch: Any) -> tuple[Any, Any, Any]:
 
     def loss(outputs: Any, targets: Any) -> Any:
         picked = torch.log_softmax(outputs, dim=1).gather(1, targets.view(-1, 1))
-        return -picked.mean() + 0.01 * outputs.pow(2).sum() / len(targets)
+        return -picked.mean() + 0.01 * outputs.pow(2).sum() / targets.shape[0]
 
     return model, loss, torch.optim.Adam(model.parameters(), lr=0.02)
 
@@ -177,7 +177,8 @@ def test_a_model_may_print_while_it_is_recorded(capsys: pytest.CaptureFixture[st
 
     assert_trains_the_same(build, data(), epochs=2, batch_size=4)
 
-    assert capsys.readouterr().out == "flat: (4, 6)\n"
+    # Once for each size of a batch: 22 samples are five of four and one of two.
+    assert capsys.readouterr().out == "flat: (4, 6)\nflat: (2, 6)\n"
 
 
 def test_a_trained_model_can_be_trained_on_by_hand() -> None:
@@ -254,11 +255,11 @@ def test_recording_moves_neither_random_numbers_nor_running_statistics() -> None
     before = comparable(model.state_dict())
     inputs, targets = data(3)
 
-    result = gradwire.train(
-        model, (inputs, targets), loss=loss, optimizer=optimizer, epochs=0, progress=False
-    )
+    with pytest.raises(ValueError, match="epochs: 0 is not at least 1"):
+        gradwire.train(
+            model, (inputs, targets), loss=loss, optimizer=optimizer, epochs=0, progress=False
+        )
 
-    assert result.num_steps == 0
     assert comparable(model.state_dict()) == before
     drawn = comparable(gradwire.rand(2))
     gradwire.manual_seed(0)
@@ -324,3 +325,16 @@ def test_data_of_unequal_length_is_refused() -> None:
         gradwire.train(
             model, (inputs, targets[:-1]), loss=loss, optimizer=optimizer, progress=False
         )
+
+
+def test_a_function_that_takes_sizes_as_plain_numbers_is_refused_for_unequal_batches() -> None:
+    model, _, optimizer = plain(gradwire)
+    before = comparable(model.state_dict())
+
+    def loss(outputs: Any, targets: Any) -> Any:
+        return (outputs - targets).pow(2).sum() / len(targets)
+
+    with pytest.raises(ValueError, match=r"the loss does something else .* drop_last=True"):
+        gradwire.train(model, data(), loss=loss, optimizer=optimizer, batch_size=4, progress=False)
+
+    assert comparable(model.state_dict()) == before

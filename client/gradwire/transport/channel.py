@@ -1,8 +1,10 @@
 """Channels to a server, and what its statuses are to Python."""
 
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import grpc
@@ -101,6 +103,35 @@ def _packed_status(error: grpc.RpcError) -> bytes | None:
         if entry.key == "grpc-status-details-bin" and isinstance(entry.value, bytes):
             return entry.value
     return None
+
+
+def responses_of(call: Any) -> Iterator[Any]:
+    """Yields the responses of a streaming call; cancels it when abandoned.
+
+    A thread receives them: whoever iterates waits on a queue, which an interrupt (Ctrl-C) leaves
+    intact; the locks within gRPC would stay taken.
+
+    Raises:
+        grpc.RpcError: The call failed.
+    """
+    received: SimpleQueue[Any] = SimpleQueue()
+
+    def receive() -> None:
+        try:
+            for response in call:
+                received.put(response)
+        except grpc.RpcError as error:
+            received.put(error)
+        received.put(None)
+
+    threading.Thread(target=receive, name="gradwire-responses", daemon=True).start()
+    try:
+        while (response := received.get()) is not None:
+            if isinstance(response, grpc.RpcError):
+                raise response
+            yield response
+    finally:
+        call.cancel()
 
 
 def retry_delays(deadline: float) -> Iterator[float]:

@@ -3,13 +3,14 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from queue import SimpleQueue
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterator
+from itertools import chain
+from queue import Empty, SimpleQueue
+from typing import Any
 
 import grpc
 
-from gradwire.errors import DeadlineError, GradwireError
+from gradwire.errors import DeadlineError, GradwireError, ServerUnavailableError
 from gradwire.transport.channel import call_metadata, is_transient, retry_delays, rpc_error
 from gradwire.v1 import sessions_pb2, sessions_pb2_grpc
 
@@ -19,8 +20,10 @@ _Requests = SimpleQueue[sessions_pb2.ExecuteRequest | None]
 class ExecuteStream:
     """Sends messages in order and receives their answers in order.
 
-    When the connection breaks, it connects anew and sends everything unanswered once more; the
-    server knows the messages by their `seq` and runs none of them twice.
+    A thread of its own talks to gRPC. When the connection breaks, it connects anew and sends
+    everything unanswered once more; the server knows the messages by their `seq` and runs none of
+    them twice. Whoever waits for an answer waits on a queue, which an interrupt (Ctrl-C) leaves
+    intact; the locks within gRPC would stay taken.
 
     Args:
         channel: The channel to the server.
@@ -44,19 +47,24 @@ class ExecuteStream:
         self._token = token
         self._timeout_seconds = timeout_seconds
         self._on_lost = on_lost
+        self._lock = threading.Lock()
         self._unanswered: deque[sessions_pb2.ExecuteRequest] = deque()
         self._requests: _Requests = SimpleQueue()
-        self._call: Any = None
+        self._answers: SimpleQueue[sessions_pb2.ExecuteResponse | GradwireError] = SimpleQueue()
         self._answer = sessions_pb2.ExecuteResponse()
-        self._watchdog = Watchdog()
+        self._call: Any = None
+        self._trouble: GradwireError | None = None
+        self._closed = threading.Event()
+        self._thread: threading.Thread | None = None
 
     def send(self, request: sessions_pb2.ExecuteRequest) -> None:
         """Sends a message without waiting."""
-        self._unanswered.append(request)
-        if self._call is None:
-            self._resend()
-        else:
+        with self._lock:
+            self._unanswered.append(request)
             self._requests.put(request)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._serve, name="gradwire-stream", daemon=True)
+            self._thread.start()
 
     def receive(self, seq: int) -> sessions_pb2.ExecuteResponse:
         """Waits for the answer to a message; it may be asked for again until the next one is.
@@ -69,118 +77,71 @@ class ExecuteStream:
         """
         while self._answer.seq < seq:
             self._answer = self._next()
-        while self._unanswered and self._unanswered[0].seq <= seq:
-            self._unanswered.popleft()
+        with self._lock:
+            while self._unanswered and self._unanswered[0].seq <= seq:
+                self._unanswered.popleft()
         return self._answer
-
-    def _next(self) -> sessions_pb2.ExecuteResponse:
-        """Waits for the next answer of the stream, old ones included."""
-        deadline = time.monotonic() + self._timeout_seconds
-        delays = retry_delays(deadline)
-        while True:
-            if self._call is None:
-                self._resend()
-            try:
-                with self._watchdog.limit(self._call, deadline):
-                    response: sessions_pb2.ExecuteResponse = next(self._call)
-            except grpc.RpcError as error:
-                if self._watchdog.expired:
-                    self._lose(
-                        DeadlineError(
-                            f"the server at {self._address} did not answer within "
-                            f"{self._timeout_seconds:g} seconds; connect(timeout_seconds=...) "
-                            "sets that"
-                        )
-                    )
-                delay = next(delays, None) if is_transient(error) else None
-                if delay is None:
-                    self._lose(rpc_error(error, self._address))
-                self._reset()
-                time.sleep(delay)
-            except StopIteration:
-                # The server ended the stream in good order while it still owed us answers.
-                self._reset()
-            except BaseException:
-                # Somebody pressed Ctrl-C. The call has a read under way that nobody will finish,
-                # so the next use asks again, on another one.
-                self._reset()
-                raise
-            else:
-                return response
 
     def close(self) -> None:
         """Ends the stream; what is unanswered stays so."""
-        self._reset()
-        self._watchdog.close()
+        self._closed.set()
+        with self._lock:
+            self._requests.put(None)
+            if self._call is not None:
+                self._call.cancel()
 
-    def _lose(self, error: GradwireError) -> NoReturn:
-        self._reset()
-        self._on_lost(error)
-        raise error from None
-
-    def _resend(self) -> None:
-        """Connects anew and sends what is unanswered."""
-        self._requests = SimpleQueue()
-        for request in self._unanswered:
-            self._requests.put(request)
-        self._call = self._stub.Execute(
-            iter(self._requests.get, None), metadata=call_metadata(self._token)
-        )
-
-    def _reset(self) -> None:
-        self._requests.put(None)
-        if self._call is not None:
-            self._call.cancel()
-            self._call = None
-
-
-class Watchdog:
-    """Cancels the call that is waited for when its deadline passes.
-
-    gRPC has deadlines for whole streams only; this is one thread for all waits of a stream.
-
-    Attributes:
-        expired: Whether the last wait ended because its deadline passed.
-    """
-
-    def __init__(self) -> None:
-        self.expired = False
-        self._call: Any = None
-        self._deadline = 0.0
-        self._changed = threading.Condition()
-        self._thread: threading.Thread | None = None
-        self._closed = False
-
-    def limit(self, call: Any, deadline: float) -> "Watchdog":
-        """Returns a context in which `call` is cancelled at `deadline` (monotonic time)."""
-        self.expired = False
-        self._deadline = deadline
-        self._call = call
-        if self._thread is None:
-            self._thread = threading.Thread(
-                target=self._watch, name="gradwire-watchdog", daemon=True
+    def _next(self) -> sessions_pb2.ExecuteResponse:
+        """Waits for the next answer of the stream, repeated ones included."""
+        try:
+            answer = self._answers.get(timeout=self._timeout_seconds)
+        except Empty:
+            answer = self._trouble or DeadlineError(
+                f"the server at {self._address} did not answer within "
+                f"{self._timeout_seconds:g} seconds; connect(timeout_seconds=...) sets that"
             )
-            self._thread.start()
-        return self
+        if isinstance(answer, GradwireError):
+            self.close()
+            self._on_lost(answer)
+            raise answer
+        return answer
 
-    def __enter__(self) -> None:
-        return None
+    def _serve(self) -> None:
+        """Connects and receives, again and again, until the stream is closed or can't go on."""
+        delays: Iterator[float] | None = None
+        while self._connect():
+            try:
+                for answer in self._call:
+                    delays = self._trouble = None
+                    self._answers.put(answer)
+                self._trouble = ServerUnavailableError(
+                    f"the server at {self._address} ended the stream before it answered"
+                )
+            except grpc.RpcError as error:
+                self._trouble = rpc_error(error, self._address)
+                if not is_transient(error):
+                    break
+            delays = delays or retry_delays(time.monotonic() + self._timeout_seconds)
+            delay = next(delays, None)
+            if delay is None or self._closed.wait(delay):
+                break
+        if self._trouble is not None:
+            self._answers.put(self._trouble)
 
-    def __exit__(self, *_: object) -> None:
-        self._call = None
-
-    def close(self) -> None:
-        """Ends the thread."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
-
-    def _watch(self) -> None:
-        with self._changed:
-            while not self._closed:
-                # Waits are far more frequent than expiries, so they are polled, not signalled.
-                self._changed.wait(0.25)
-                call = self._call
-                if call is not None and time.monotonic() >= self._deadline:
-                    self.expired = True
-                    call.cancel()
+    def _connect(self) -> bool:
+        """Opens a call that sends what is unanswered, once there is something; False if closed."""
+        with self._lock:
+            self._requests.put(None)
+            requests = self._requests = SimpleQueue()
+            for request in self._unanswered:
+                requests.put(request)
+            if self._closed.is_set():
+                return False
+        first = requests.get()
+        if first is None:
+            return False
+        with self._lock:
+            if not self._closed.is_set():
+                self._call = self._stub.Execute(
+                    chain([first], iter(requests.get, None)), metadata=call_metadata(self._token)
+                )
+        return not self._closed.is_set()
