@@ -1783,9 +1783,13 @@ OBJECT_METHODS: dict[str, str] = {
     "torch.nn.Module.zero_grad": "none",
     "torch.nn.RNNBase.flatten_parameters": "none",
     "torch.optim.Optimizer.add_param_group": "none",
+    "torch.optim.Optimizer.load_state_dict": "none",
+    "torch.optim.Optimizer.state_dict": "object",
     "torch.optim.Optimizer.step": "overloaded",
     "torch.optim.Optimizer.zero_grad": "none",
     "torch.optim.lr_scheduler.LRScheduler.get_last_lr": "value",
+    "torch.optim.lr_scheduler.LRScheduler.load_state_dict": "none",
+    "torch.optim.lr_scheduler.LRScheduler.state_dict": "object",
     "torch.optim.lr_scheduler.LRScheduler.step": "none",
     "torch.optim.swa_utils.AveragedModel.update_parameters": "none",
 }
