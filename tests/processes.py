@@ -37,7 +37,12 @@ class ServerProcess:
     def __init__(self, folder: Path, *, address: str | None = None, **options: Any) -> None:
         self.address = address or f"unix:{folder / 'server.sock'}"
         self._log_path = folder / "server.log"
-        settings = {"device": "cpu", "address": self.address, **options}
+        settings = {
+            "device": "cpu",
+            "address": self.address,
+            "storage": folder / "storage",
+            **options,
+        }
         arguments = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
         with self._log_path.open("wb") as log:
             self.process = subprocess.Popen(

@@ -7,6 +7,7 @@
     │   └── SessionLostError      the session's worker died; its state is gone
     ├── DeadlineError             also a TimeoutError: no answer in time
     ├── LimitError                also a MemoryError: a limit or the memory of the server
+    ├── StorageError              also an OSError: the server's storage is full or refuses
     ├── RequestError              also a ValueError: the server refused a request as malformed
     ├── NotFoundError             also a LookupError: no such session, model or value
     ├── AuthenticationError       also a PermissionError: the token is missing or wrong
@@ -110,6 +111,10 @@ class LimitError(GradwireError, MemoryError):
     """A limit of the server, or its memory, would be exceeded."""
 
 
+class StorageError(GradwireError, OSError):
+    """The server's storage is full, or refuses to read or write."""
+
+
 class RequestError(GradwireError, ValueError):
     """The server refused a request as malformed."""
 
@@ -187,6 +192,8 @@ _REASONS: dict[str, type[GradwireError]] = {
     "TENSOR_NOT_FOUND": NotFoundError,
     "LIMIT_EXCEEDED": LimitError,
     "OUT_OF_MEMORY": LimitError,
+    "STORAGE_FULL": StorageError,
+    "STORAGE_FAILED": StorageError,
     "UNAUTHENTICATED": AuthenticationError,
     "SESSION_LOST": SessionLostError,
     "SHUTTING_DOWN": ServerUnavailableError,

@@ -69,6 +69,7 @@ def serve(
     workers: Annotated[int | None, _setting("workers", _RUNNING)] = None,
     threads: Annotated[int | None, _setting("threads", _RUNNING)] = None,
     storage: Annotated[str | None, _setting("storage", _RUNNING)] = None,
+    storage_cache_bytes: Annotated[int | None, _setting("storage_cache_bytes", _RUNNING)] = None,
     log_format: Annotated[str | None, _setting("log_format", _RUNNING)] = None,
     log_level: Annotated[str | None, _setting("log_level", _RUNNING)] = None,
     drain_timeout_seconds: Annotated[
@@ -98,6 +99,7 @@ def serve(
         workers=workers,
         threads=threads,
         storage=storage,
+        storage_cache_bytes=storage_cache_bytes,
         log_format=log_format,
         log_level=log_level,
         drain_timeout_seconds=drain_timeout_seconds,

@@ -17,6 +17,7 @@ from yaml import YAMLError
 
 from gradwire_server.limits import Limits
 from gradwire_server.log import LogFormat, LogLevel
+from gradwire_server.storage import StorageConfig
 from gradwire_server.transport.addresses import Address
 from gradwire_server.workers.devices import parse_devices
 
@@ -51,6 +52,9 @@ class Settings(BaseSettings):
     storage: str = Field(
         default_factory=default_storage, description="URL of the folder for durable data."
     )
+    storage_cache_bytes: int = Field(
+        64 * 1024**3, ge=0, description="Most bytes of copies of remote data on the local disk."
+    )
     log_format: LogFormat = Field("text", description="How to log: json or text.")
     log_level: LogLevel = Field("info", description="debug, info, warning or error.")
     token: SecretStr | None = Field(None, description="What callers must show as Bearer token.")
@@ -76,6 +80,11 @@ class Settings(BaseSettings):
         ge=0,
         description="After how long without a command a session ends; 0: never.",
     )
+
+    @property
+    def storage_config(self) -> StorageConfig:
+        """Where durable data is, and how much of it may be copied here."""
+        return StorageConfig(url=self.storage, max_cache_bytes=self.storage_cache_bytes)
 
     @property
     def limits(self) -> Limits:

@@ -12,8 +12,10 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from gradwire_server.config import Settings, SettingsError
+from gradwire_server.errors import GradwireError
 from gradwire_server.lifetime import Lifetime
 from gradwire_server.sessions.registry import SessionRegistry
+from gradwire_server.storage import Storage, StorageConfig
 from gradwire_server.transport.addresses import Address, remove_stale_socket
 from gradwire_server.transport.auth import TokenInterceptor
 from gradwire_server.transport.front import FrontRpcs
@@ -44,6 +46,9 @@ class Server:
         settings: All settings.
         worker_command: What runs a worker process.
         owns_folder: Whether the folder of the unix socket goes with the socket.
+
+    Raises:
+        SettingsError: The storage cannot be opened.
     """
 
     def __init__(
@@ -56,8 +61,10 @@ class Server:
         self._owns_folder = owns_folder
         self._settings = settings
         self.address = Address.parse(settings.address)
+        self.storage = _open_storage(settings.storage_config)
         launcher = Launcher(
             limits=settings.limits,
+            storage=settings.storage_config,
             log_format=settings.log_format,
             log_level=settings.log_level,
             command=worker_command,
@@ -77,6 +84,7 @@ class Server:
         Raises:
             SettingsError: The address cannot be bound, or a device is not there.
         """
+        await asyncio.to_thread(self._clean_storage)
         await self._set_health(serving=False)
         self._bind()
         await self._grpc.start()
@@ -139,6 +147,13 @@ class Server:
         )
         return server
 
+    def _clean_storage(self) -> None:
+        try:
+            self.storage.clean()
+        except GradwireError as error:
+            # Commands that need no storage work all the same; the others say what is wrong.
+            log.warning("storage not cleaned", error=error.message)
+
     def _bind(self) -> None:
         try:
             if self.address.path is not None:
@@ -173,6 +188,13 @@ class Server:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _open_storage(config: StorageConfig) -> Storage:
+    try:
+        return Storage(config)
+    except (GradwireError, ValueError, ImportError) as error:
+        raise SettingsError(f"storage: {config.url}: {error}") from None
 
 
 async def serve(settings: Settings, *, parent_pid: int | None = None) -> None:

@@ -1,6 +1,7 @@
 """A pool whose workers have fake links."""
 
 from gradwire_server.limits import Limits
+from gradwire_server.storage import StorageConfig
 from gradwire_server.workers.launcher import Launcher
 from gradwire_server.workers.pool import Worker, WorkerPool, WorkerState
 from tests.fakes.link import FakeLink
@@ -15,7 +16,7 @@ class FakePool(WorkerPool):
     """
 
     def __init__(self, *devices: str, ready: bool = True) -> None:
-        super().__init__(Launcher(limits=Limits()))
+        super().__init__(Launcher(limits=Limits(), storage=StorageConfig(url="memory://")))
         self.workers = tuple(Worker(f"worker-{i}", device) for i, device in enumerate(devices))
         self.links = [FakeLink() for _ in devices]
         if ready:

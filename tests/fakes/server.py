@@ -48,7 +48,12 @@ class Client:
 async def running(folder: Path, **settings: Any) -> AsyncIterator[tuple[Server, Client]]:
     """Runs a server on a unix socket in `folder`."""
     loaded = load_settings(
-        **{"address": f"unix:{folder / 'socket'}", "device": "cpu", "storage": "/s", **settings}
+        **{
+            "address": f"unix:{folder / 'socket'}",
+            "device": "cpu",
+            "storage": str(folder / "storage"),
+            **settings,
+        }
     )
     server = Server(loaded, worker_command=FAKE_WORKER)
     await server.start()

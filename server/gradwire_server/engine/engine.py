@@ -20,6 +20,7 @@ from gradwire_server.engine.tasks import (
 from gradwire_server.engine.verbs import SESSION_VERBS, Streaming, Unary, catalog_response
 from gradwire_server.errors import GradwireError, Reason
 from gradwire_server.limits import Limits
+from gradwire_server.storage import Storage
 
 log = structlog.get_logger(__name__)
 
@@ -51,12 +52,16 @@ class Engine:
     Args:
         device: Where sessions live.
         limits: The limits in force.
+        storage: Where durable data is.
         answers: Where answers go.
     """
 
-    def __init__(self, *, device: torch.device, limits: Limits, answers: Answers) -> None:
+    def __init__(
+        self, *, device: torch.device, limits: Limits, storage: Storage, answers: Answers
+    ) -> None:
         self._device = device
         self._limits = limits
+        self._storage = storage
         self._answers = answers
         self._queues: dict[int, Queue] = {}
         self._shared = Queue(None)
@@ -76,7 +81,7 @@ class Engine:
             name: `sessions/{session}`.
         """
         self._activate(None)
-        session = Session(name, device=self._device, limits=self._limits)
+        session = Session(name, device=self._device, limits=self._limits, storage=self._storage)
         self._queues[session_id] = Queue(session)
 
     def close_session(self, session_id: int) -> None:

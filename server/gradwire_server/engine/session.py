@@ -18,6 +18,7 @@ from gradwire_server.engine.registry import Registry
 from gradwire_server.engine.values import decode_tensor, decode_value, encode_value
 from gradwire_server.errors import GradwireError, Reason, invalid
 from gradwire_server.limits import Limits
+from gradwire_server.storage import Storage
 
 if TYPE_CHECKING:
     from gradwire_server.engine.models import Model
@@ -30,12 +31,16 @@ class Session:
         name: `sessions/{session}`.
         device: Where its tensors and modules live.
         limits: The limits in force.
+        storage: Where durable data is.
     """
 
-    def __init__(self, name: str, *, device: torch.device, limits: Limits) -> None:
+    def __init__(
+        self, name: str, *, device: torch.device, limits: Limits, storage: Storage
+    ) -> None:
         self.name = name
         self.device = device
         self.limits = limits
+        self.storage = storage
         self.values: dict[int, Any] = {}
         self.models: dict[str, Model] = {}
         self.failed_seq = 0

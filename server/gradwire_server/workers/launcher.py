@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from gradwire_server.limits import Limits
+from gradwire_server.storage import StorageConfig
 from gradwire_server.workers.link import SocketLink
 
 WORKER_COMMAND = (sys.executable, "-m", "gradwire_server.workers.process")
@@ -47,12 +48,14 @@ class Launcher:
 
     Attributes:
         limits: The limits that they enforce.
+        storage: Where durable data is.
         log_format: ``json`` or ``text``.
         log_level: Such as ``info``.
         command: What runs a worker; the options are appended.
     """
 
     limits: Limits
+    storage: StorageConfig
     log_format: str = "text"
     log_level: str = "info"
     command: Sequence[str] = WORKER_COMMAND
@@ -79,6 +82,7 @@ class Launcher:
                     *("--device", device),
                     *("--threads", str(threads)),
                     *("--limits", json.dumps(asdict(self.limits))),
+                    *("--storage", json.dumps(asdict(self.storage))),
                     *("--log-format", self.log_format),
                     *("--log-level", self.log_level),
                     stdin=subprocess.DEVNULL,

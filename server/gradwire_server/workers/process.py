@@ -17,6 +17,7 @@ from gradwire.v1 import server_pb2
 from gradwire_server.engine.engine import Engine
 from gradwire_server.errors import GradwireError
 from gradwire_server.limits import Limits
+from gradwire_server.storage import Storage, StorageConfig
 from gradwire_server.workers.frames import HEADER, Frame, FrameKind, encode_header
 
 log = structlog.get_logger(__name__)
@@ -167,6 +168,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", required=True, help="cpu or cuda:N")
     parser.add_argument("--threads", type=int, required=True, help="threads of an operation")
     parser.add_argument("--limits", type=json.loads, required=True, help="Limits as JSON")
+    parser.add_argument("--storage", type=json.loads, required=True, help="StorageConfig as JSON")
     parser.add_argument("--log-format", choices=("json", "text"), default="text")
     parser.add_argument("--log-level", default="info")
     parser.add_argument("--memory-bytes", type=int, default=0, help="0 for no limit")
@@ -180,7 +182,12 @@ def main(arguments: list[str] | None = None) -> int:
         limit_memory(options.memory_bytes)
     connection = Connection(socket.socket(fileno=options.fd))
     answers = FrameAnswers(connection)
-    engine = Engine(device=device, limits=Limits(**options.limits), answers=answers)
+    engine = Engine(
+        device=device,
+        limits=Limits(**options.limits),
+        storage=Storage(StorageConfig(**options.storage)),
+        answers=answers,
+    )
     connection.send(ready_frame(device))
     try:
         serve(connection, engine, answers)

@@ -10,6 +10,7 @@ from gradwire.v1 import models_pb2, runs_pb2, sessions_pb2, values_pb2
 from gradwire_server.engine.engine import Engine
 from gradwire_server.errors import GradwireError, Reason
 from gradwire_server.limits import Limits
+from gradwire_server.storage import Storage, StorageConfig
 
 Value = values_pb2.Value
 FIRST, SECOND = 1, 2
@@ -45,7 +46,10 @@ class Bench:
     def __init__(self, **limits: Any) -> None:
         self.answers = Recorded()
         self.engine = Engine(
-            device=torch.device("cpu"), limits=Limits(**limits), answers=self.answers
+            device=torch.device("cpu"),
+            limits=Limits(**limits),
+            storage=Storage(StorageConfig(url="memory://")),
+            answers=self.answers,
         )
         for session in (FIRST, SECOND):
             self.engine.open_session(session, f"sessions/{session}")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gradwire_server.limits import Limits
+from gradwire_server.storage import StorageConfig
 from gradwire_server.workers.frames import Frame, FrameKind
 from gradwire_server.workers.launcher import Launcher, describe_end
 from gradwire_server.workers.link import LinkLostError
@@ -15,11 +16,12 @@ from gradwire_server.workers.pool import Worker, WorkerPool, WorkerState
 
 ROOT = Path(__file__).resolve().parents[4]
 FAKE_WORKER = (sys.executable, str(ROOT / "tests" / "fakes" / "worker.py"))
+STORAGE = StorageConfig(url="memory://")
 
 
 @pytest.fixture
 async def pool() -> AsyncIterator[WorkerPool]:
-    pool = WorkerPool(Launcher(limits=Limits(), command=FAKE_WORKER))
+    pool = WorkerPool(Launcher(limits=Limits(), storage=STORAGE, command=FAKE_WORKER))
     yield pool
     await pool.stop(5)
 
@@ -87,7 +89,9 @@ async def test_a_worker_that_dies_at_start_is_tried_again_later_and_later(
             await asyncio.Event().wait()
 
     monkeypatch.setattr("asyncio.sleep", sleep)
-    pool = WorkerPool(Launcher(limits=Limits(), command=(sys.executable, "-c", "")))
+    pool = WorkerPool(
+        Launcher(limits=Limits(), storage=STORAGE, command=(sys.executable, "-c", ""))
+    )
     pool.start(["cpu"], num_per_device=1, threads=1)
     async with asyncio.timeout(30):
         await enough.wait()
@@ -111,7 +115,7 @@ async def test_stopping_kills_a_worker_that_does_not_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(99)"
-    launcher = Launcher(limits=Limits(), command=(sys.executable, "-c", stubborn))
+    launcher = Launcher(limits=Limits(), storage=STORAGE, command=(sys.executable, "-c", stubborn))
     launched = await launcher.launch("cpu", threads=1, on_lost=lambda: None)
     await launched.end(0.05)
     assert launched.process.returncode == -signal.SIGKILL
