@@ -1,12 +1,12 @@
 """The subcommands of ``gradwire``."""
 
-import asyncio
 import importlib.util
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 import grpc
 import typer
+import uvloop
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from rich.console import Console
 from rich.table import Table
@@ -113,7 +113,7 @@ def serve(
         session_idle_timeout_seconds=session_idle_timeout_seconds,
     )
     configure_logging(settings.log_format, settings.log_level)
-    asyncio.run(run_server(settings, parent_pid=parent_pid))
+    uvloop.run(run_server(settings, parent_pid=parent_pid))
 
 
 @app.command()

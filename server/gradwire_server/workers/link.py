@@ -6,7 +6,9 @@ a process on this host.
 
 import asyncio
 import itertools
+import select
 import socket
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,6 +23,11 @@ READ_BYTES = 64 * 1024
 
 MAX_PAYLOAD_BYTES = 1 << 40
 """A longer payload means that the other end does not speak frames."""
+
+PROMPT_SECONDS = 0.0002
+"""Within what time a worker answers small commands."""
+_SELECTABLE_FDS = 1024
+"""`select` takes file descriptors below this."""
 
 _LAST_FRAMES = frozenset({FrameKind.REPLY, FrameKind.END, FrameKind.FAILURE})
 _ANSWERS = _LAST_FRAMES | {FrameKind.EVENT}
@@ -104,13 +111,22 @@ class WorkerLink(Protocol):
 class SocketLink:
     """A `WorkerLink` over a connected stream socket. Belongs to the running event loop.
 
+    If the worker answered promptly the last time and has nothing else to do, the answer to a call
+    is waited for in place, for the time that counts as prompt: going around the event loop would
+    take longer than the worker does.
+
     Args:
         connected: The socket; the link closes it.
         on_lost: Called once when the link is lost, before the pending calls fail.
+        prompt_seconds: The longest that the event loop is held up.
     """
 
     def __init__(
-        self, connected: socket.socket, *, on_lost: Callable[[], None] = lambda: None
+        self,
+        connected: socket.socket,
+        *,
+        on_lost: Callable[[], None] = lambda: None,
+        prompt_seconds: float = PROMPT_SECONDS,
     ) -> None:
         connected.setblocking(False)
         self.lost = False
@@ -126,6 +142,9 @@ class SocketLink:
         self._outbox: deque[memoryview] = deque()
         self._tail = b""
         self._large: _LargeFrame | None = None
+        self._prompt_seconds = prompt_seconds if connected.fileno() < _SELECTABLE_FDS else 0.0
+        self._answers_promptly = False
+        self._sent_time = 0.0
         self._loop.add_reader(connected.fileno(), self._on_readable)
 
     @property
@@ -141,7 +160,10 @@ class SocketLink:
             _fail(reply, _lost_error())
         else:
             self._pending[number] = reply
+            self._sent_time = time.perf_counter()
             self.send(replace(frame, call=number))
+            if self._answers_promptly and len(self._pending) == 1 and not self._outbox:
+                self._wait_promptly()
         return PendingCall(reply=reply, cancel=partial(self._cancel, number))
 
     def stream(self, frame: Frame) -> PendingStream:
@@ -200,6 +222,13 @@ class SocketLink:
     def _cancel(self, call: int) -> None:
         if call in self._pending:
             self.send(Frame(kind=FrameKind.CANCEL, call=call))
+
+    def _wait_promptly(self) -> None:
+        readable, _, _ = select.select((self._socket,), (), (), self._prompt_seconds)
+        if readable:
+            self._on_readable()
+        else:
+            self._answers_promptly = False
 
     def _on_writable(self) -> None:
         try:
@@ -281,6 +310,9 @@ class SocketLink:
             waiting = self._pending.get(frame.call)
         else:
             waiting = self._pending.pop(frame.call, None)
+            if not self._pending:
+                taken_seconds = time.perf_counter() - self._sent_time
+                self._answers_promptly = taken_seconds < self._prompt_seconds
         if isinstance(waiting, PendingStream):
             waiting.deliver(frame)
         elif waiting is not None and not waiting.done():

@@ -1,5 +1,6 @@
 import asyncio
 import socket
+import threading
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -81,6 +82,40 @@ async def test_a_call_is_answered_by_the_reply_of_its_number(link: SocketLink, p
     assert (await first.reply).payload == b"A"
     assert (await second.reply).payload == b"B"
     assert link.num_pending == 0
+
+
+async def test_a_worker_that_answers_promptly_is_waited_for_in_place(
+    ends: tuple[socket.socket, socket.socket],
+) -> None:
+    link = SocketLink(ends[0], prompt_seconds=60)
+
+    def answer() -> None:
+        for number in (1, 2):
+            assert ends[1].recv(HEADER.size + len(b"Forward")), "a frame without payload"
+            ends[1].sendall(encode_header(reply(number)))
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    first = link.call(request()).reply
+    assert not first.done()
+    await first
+    second = link.call(request()).reply
+    assert second.done()
+    thread.join()
+    link.close()
+
+
+async def test_a_worker_that_takes_its_time_is_not_waited_for(
+    ends: tuple[socket.socket, socket.socket],
+) -> None:
+    link, peer = SocketLink(ends[0], prompt_seconds=0.01), Peer(ends[1])
+    for _ in range(3):
+        call = link.call(request())
+        assert not call.reply.done()
+        frame = await peer.receive()
+        await peer.send(reply(frame.call))
+        await call.reply
+    link.close()
 
 
 @pytest.mark.parametrize("size", [0, 1, READ_BYTES - 27, READ_BYTES, 3 * READ_BYTES, 20_000_000])
