@@ -11,6 +11,9 @@ from rich.table import Table
 from benchmarks.lines import Range, Result
 from benchmarks.measuring import Sample
 
+LEAST_WIDTH = 100
+"""The table is cut off in fewer columns; a pipe has 80."""
+
 EXPLANATION = (
     "x local: steps per second over those of the local eager loop. x floor: time over that of bare "
     "gRPC calls of as many bytes plus the same work done locally. Both are of the same round; "
@@ -21,7 +24,7 @@ EXPLANATION = (
 
 def print_table(results: Sequence[Result], machine: Mapping[str, str]) -> None:
     """Prints the table."""
-    console = Console()
+    console = Console(width=max(Console().width, LEAST_WIDTH))
     for name, value in machine.items():
         console.print(f"[dim]{name:>10}[/dim]  {value}", highlight=False)
     table = Table(header_style="bold")

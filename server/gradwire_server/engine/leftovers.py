@@ -53,20 +53,26 @@ class Leftovers:
         self._entries: deque[_Entry] = deque()
         self._num_handles = 0
         self._num_bytes = 0
+        self._num_unmeasured = 0
 
     def add(self, handles: Sequence[int]) -> None:
         """Takes note of the values of one call; drops older ones if they are too many."""
         self._entries.append(_Entry(tuple(handles)))
         self._num_handles += len(handles)
+        self._num_unmeasured += 1
         while self._num_handles > MAX_HANDLES and len(self._entries) > 1:
             self._drop_oldest()
-        if len(self._entries) <= NUM_ALWAYS_KEPT:
-            return
-        ripe = self._entries[-1 - NUM_ALWAYS_KEPT]
-        ripe.num_bytes = self._measure(ripe, _Reach())
-        self._num_bytes += ripe.num_bytes
-        if self._num_bytes > self._limit_bytes:
-            self._make_room()
+
+    def end_turn(self) -> None:
+        """Measures what has become old enough, now that its caller has the answer."""
+        while self._num_unmeasured > NUM_ALWAYS_KEPT:
+            ripe = self._entries[-self._num_unmeasured]
+            self._num_unmeasured -= 1
+            self._num_bytes -= ripe.num_bytes
+            ripe.num_bytes = self._measure(ripe, _Reach())
+            self._num_bytes += ripe.num_bytes
+            if self._num_bytes > self._limit_bytes:
+                self._make_room()
 
     def drop_what_reaches(self, leaves: Iterable[torch.Tensor]) -> None:
         """Drops the values whose graphs lead to one of the leaves, and so keep it in memory."""
@@ -81,7 +87,7 @@ class Leftovers:
     def clear(self) -> None:
         """Forgets everything, without dropping the values."""
         self._entries.clear()
-        self._num_handles = self._num_bytes = 0
+        self._num_handles = self._num_bytes = self._num_unmeasured = 0
 
     def _make_room(self) -> None:
         """Drops the oldest until they take half of what they may, so that this is seldom done."""
@@ -97,6 +103,7 @@ class Leftovers:
 
     def _drop_oldest(self) -> None:
         entry = self._entries.popleft()
+        self._num_unmeasured = min(self._num_unmeasured, len(self._entries))
         self._num_handles -= len(entry.handles)
         self._num_bytes -= entry.num_bytes
         for handle in entry.handles:

@@ -76,6 +76,7 @@ class Session:
         if torch.is_anomaly_enabled():
             torch.autograd.set_detect_anomaly(False)
         self.budget.end_turn()
+        self._leftovers.end_turn()
 
     def value(self, handle: int, path: str) -> Any:
         """Returns the value of a handle.
