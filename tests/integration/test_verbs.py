@@ -1,5 +1,6 @@
 """The six verbs as plain calls on a real server, and what they answer when something is wrong."""
 
+import json
 import os
 import signal
 import time
@@ -340,6 +341,18 @@ def test_a_message_over_the_limit_is_refused_by_name(tmp_path: Path) -> None:
         assert "max_message_bytes" in message
         assert loss_of(stubs, model).handle
         stubs.channel.close()
+
+
+def test_everything_in_the_log_is_an_event_of_the_server(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, workers=2, log_format="json") as server:
+        stubs = Stubs(server.address)
+        assert loss_of(stubs, stubs.models.CreateModel(net()).model.name).handle
+        stubs.channel.close()
+
+    events = [json.loads(line)["event"] for line in server.log().splitlines()]
+    assert events[0] == "listening"
+    assert events.count("worker ready") == 2
+    assert events[-1] == "stopped"
 
 
 def test_a_killed_worker_loses_its_sessions_and_no_others(tmp_path: Path) -> None:
