@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from gradwire.v1 import catalog, values_pb2
+from gradwire_server.engine import hot
 from gradwire_server.engine.closures import SteppedOptimizer
 from gradwire_server.engine.memory import Budget, held_bytes
 from gradwire_server.engine.random_state import RandomState
@@ -52,7 +53,7 @@ class Intrinsics:
         """Calls a module."""
         if not isinstance(function, torch.nn.Module):
             raise TypeError(f"a {class_name(function)} can't be called; only modules can")
-        return function(*args, **kwargs)
+        return hot.call(function, *args, **kwargs)
 
     def getitem(self, sequence: Any, index: Any) -> Any:
         """Returns an element of a tuple, list or dict that an operation returned."""

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from gradwire.v1 import catalog, server_pb2
+from gradwire_server.engine import hot
 from gradwire_server.engine.memory import Allocating, Budget
 from gradwire_server.errors import GradwireError, Reason, invalid
 
@@ -43,6 +44,8 @@ def torch_object(name: str) -> Any:
 
 @cache
 def _shared(name: str) -> Callable[..., Any]:
+    if name in hot.CALLS:
+        return hot.CALLS[name]
     function: Callable[..., Any] = torch_object(name)
     owner, _, last = name.rpartition(".")
     if name in catalog.OBJECT_METHODS:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 
 from gradwire.v1 import models_pb2
+from gradwire_server.engine import hot
 from gradwire_server.engine.failures import operation
 from gradwire_server.engine.losses import build_loss, run_loss, spread
 from gradwire_server.engine.models import Model, find_model, require_optimizer
@@ -51,7 +52,7 @@ def step(session: Session, request: models_pb2.StepRequest) -> models_pb2.StepRe
             )
         with operation("Step"):
             clip()
-            optimizer.step()
+            hot.step(optimizer)
     model.num_steps += 1
     return models_pb2.StepResponse(
         num_steps=model.num_steps,

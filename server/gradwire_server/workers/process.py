@@ -8,6 +8,7 @@ import resource
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
 
 import structlog
@@ -23,6 +24,8 @@ from gradwire_server.workers.frames import HEADER, Frame, FrameKind, encode_head
 log = structlog.get_logger(__name__)
 
 CHUNK_BYTES = 256 * 1024
+LOOK_SECONDS = 0.0005
+"""How long a worker that has something to do computes before it looks for new frames."""
 SMALL_PAYLOAD_BYTES = 64 * 1024
 """Up to here header and payload are joined and sent at once."""
 
@@ -119,25 +122,34 @@ def serve(connection: Connection, engine: Engine, answers: FrameAnswers) -> None
         EOFError: The front is gone.
     """
     stopping = False
+    look_time = 0.0
     while engine.busy or not stopping:
-        for frame in connection.receive(wait=not engine.busy):
-            match frame.kind:
-                case FrameKind.CALL:
-                    engine.call(frame.call, frame.session, frame.method, frame.payload)
-                case FrameKind.OPEN_SESSION:
-                    engine.open_session(frame.session, frame.payload.decode())
-                    answers.reply(frame.call, b"")
-                case FrameKind.CLOSE_SESSION:
-                    engine.close_session(frame.session)
-                    answers.reply(frame.call, b"")
-                case FrameKind.CANCEL:
-                    engine.cancel(frame.call)
-                case FrameKind.STOP:
-                    stopping = True
-                case _:
-                    raise ValueError(f"a worker is never sent {frame.kind.name}")
+        if not engine.busy or time.monotonic() >= look_time:
+            for frame in connection.receive(wait=not engine.busy):
+                stopping |= _take(frame, engine, answers)
+            look_time = time.monotonic() + LOOK_SECONDS
         if engine.busy:
             engine.turn()
+
+
+def _take(frame: Frame, engine: Engine, answers: FrameAnswers) -> bool:
+    """Hands a frame on; returns whether it says to stop."""
+    match frame.kind:
+        case FrameKind.CALL:
+            engine.call(frame.call, frame.session, frame.method, frame.payload)
+        case FrameKind.OPEN_SESSION:
+            engine.open_session(frame.session, frame.payload.decode())
+            answers.reply(frame.call, b"")
+        case FrameKind.CLOSE_SESSION:
+            engine.close_session(frame.session)
+            answers.reply(frame.call, b"")
+        case FrameKind.CANCEL:
+            engine.cancel(frame.call)
+        case FrameKind.STOP:
+            return True
+        case _:
+            raise ValueError(f"a worker is never sent {frame.kind.name}")
+    return False
 
 
 def ready_frame(device: torch.device) -> Frame:
