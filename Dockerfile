@@ -6,6 +6,11 @@
 #
 # Callers show the token. Without one the server does not start, because a container listens to
 # other hosts; on a trusted network `gradwire serve --address 0.0.0.0:50051 --insecure` does.
+# The command below says --plaintext, because the port is published on this machine only or a proxy
+# in front of it has the certificate. Where neither is so, give the server its own instead:
+#
+#   docker run --volume ...:/tls:ro gradwire serve --address 0.0.0.0:50051 \
+#     --tls-certificate-file /tls/server.pem --tls-key-file /tls/server.key
 #
 # torch is the build that pip finds by itself: on Linux one with CUDA, which also runs without a
 # GPU. For a much smaller image without CUDA, name the package index of PyTorch's CPU builds (see
@@ -54,4 +59,4 @@ EXPOSE 50051
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
     CMD ["gradwire", "health", "--address", "127.0.0.1:50051"]
 ENTRYPOINT ["gradwire"]
-CMD ["serve", "--address", "0.0.0.0:50051", "--log-format", "json"]
+CMD ["serve", "--address", "0.0.0.0:50051", "--plaintext", "--log-format", "json"]

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Self
 import grpc
 
 from gradwire.transport.channel import open_channel
+from gradwire.transport.tls import Tls
 from gradwire.v1 import (
     models_pb2_grpc,
     runs_pb2_grpc,
@@ -27,6 +29,7 @@ class ServerProcess:
 
     Args:
         folder: Where its socket and its log go.
+        tls: How to reach it, if it wants TLS.
         options: Settings by name, such as ``workers=2``.
         address: Where it listens; a unix socket in the folder by default.
 
@@ -34,8 +37,16 @@ class ServerProcess:
         address: Where it listens.
     """
 
-    def __init__(self, folder: Path, *, address: str | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        address: str | None = None,
+        tls: Tls | None = None,
+        **options: Any,
+    ) -> None:
         self.address = address or f"unix:{folder / 'server.sock'}"
+        self.tls = tls
         self._log_path = folder / "server.log"
         settings = {
             "device": "cpu",
@@ -54,7 +65,7 @@ class ServerProcess:
             )
 
     def __enter__(self) -> Self:
-        with open_channel(self.address) as channel:
+        with open_channel(self.address, self.tls) as channel:
             try:
                 grpc.channel_ready_future(channel).result(START_TIMEOUT_SECONDS)
             except grpc.FutureTimeoutError:
@@ -82,6 +93,13 @@ class ServerProcess:
         """Ends the server without warning."""
         self.process.kill()
         self.process.wait()
+
+
+def free_port() -> int:
+    """Returns a port of this host that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 class Stubs:

@@ -6,6 +6,7 @@ from gradwire.convert import convert
 from gradwire.current import get_session, push_session, sessions_lock
 from gradwire.embedded import EmbeddedServer
 from gradwire.session import Session
+from gradwire.transport.tls import Tls
 
 DEFAULT_TIMEOUT_SECONDS = 600.0
 
@@ -16,6 +17,9 @@ def connect(
     address: str | None = None,
     *,
     token: str | None = None,
+    ca_file: str | os.PathLike[str] | None = None,
+    client_certificate_file: str | os.PathLike[str] | None = None,
+    client_key_file: str | os.PathLike[str] | None = None,
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
 ) -> Session:
     """Opens a session on a server and makes it the one that operations go to.
@@ -27,15 +31,24 @@ def connect(
             model = nn.Linear(3, 5)
 
     Args:
-        address: ``HOST:PORT`` or ``unix:PATH``. None means the environment's GRADWIRE_ADDRESS, and
-            if that is not set either, an embedded server: a process of its own that starts now and
-            ends with this program.
+        address: ``HOST:PORT``, ``grpcs://HOST:PORT`` for TLS, or ``unix:PATH``. None means the
+            environment's GRADWIRE_ADDRESS, and if that is not set either, an embedded server: a
+            process of its own that starts now and ends with this program.
         token: What authenticates the caller; None means the environment's GRADWIRE_TOKEN.
+        ca_file: A PEM file with the authorities whose servers to trust, and asks for TLS; None
+            means the environment's GRADWIRE_CA_FILE, and if that is not set, with ``grpcs://``,
+            the authorities that gRPC knows.
+        client_certificate_file: A PEM file with the certificate to show to a server that wants
+            one; None means the environment's GRADWIRE_CLIENT_CERTIFICATE_FILE.
+        client_key_file: A PEM file with its key; None means the environment's
+            GRADWIRE_CLIENT_KEY_FILE.
         timeout_seconds: How long to wait for an answer before giving the server up.
 
     Raises:
         ServerUnavailableError: There is no server at the address.
         AuthenticationError: The token is missing or wrong.
+        OSError: A file can't be read.
+        ValueError: A file for TLS, or the timeout, is not what it should be.
     """
     if timeout_seconds <= 0:
         raise ValueError(f"timeout_seconds must be positive, not {timeout_seconds}")
@@ -43,15 +56,29 @@ def connect(
         address = os.environ.get("GRADWIRE_ADDRESS") or None
     if token is None:
         token = os.environ.get("GRADWIRE_TOKEN") or None
+    tls = None
+    if address is not None:
+        tls = Tls.for_address(
+            address,
+            _file(ca_file, "GRADWIRE_CA_FILE"),
+            _file(client_certificate_file, "GRADWIRE_CLIENT_CERTIFICATE_FILE"),
+            _file(client_key_file, "GRADWIRE_CLIENT_KEY_FILE"),
+        )
     with sessions_lock:
         session = Session(
             address or _embedded_address(),
             token=token,
+            tls=tls,
             timeout_seconds=timeout_seconds,
             convert=convert,
         )
         push_session(session)
         return session
+
+
+def _file(given: str | os.PathLike[str] | None, variable: str) -> str | None:
+    """Returns the file that is given, or else named by the environment."""
+    return os.fspath(given) if given is not None else os.environ.get(variable) or None
 
 
 def current_session() -> Session:

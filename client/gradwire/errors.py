@@ -10,7 +10,7 @@
     ├── StorageError              also an OSError: the server's storage is full or refuses
     ├── RequestError              also a ValueError: the server refused a request as malformed
     ├── NotFoundError             also a LookupError: no such session, model or value
-    ├── AuthenticationError       also a PermissionError: the token is missing or wrong
+    ├── AuthenticationError       also a PermissionError: the token is missing, wrong or not enough
     ├── ServerError               also a RuntimeError: the server failed unexpectedly
     └── OperationError            torch raised; also an instance of the class that torch raised
 
@@ -124,7 +124,7 @@ class NotFoundError(GradwireError, LookupError):
 
 
 class AuthenticationError(GradwireError, PermissionError):
-    """The token is missing or wrong."""
+    """The token is missing or wrong, or its role does not allow what was asked."""
 
 
 class ServerError(GradwireError, RuntimeError):
@@ -195,6 +195,7 @@ _REASONS: dict[str, type[GradwireError]] = {
     "STORAGE_FULL": StorageError,
     "STORAGE_FAILED": StorageError,
     "UNAUTHENTICATED": AuthenticationError,
+    "PERMISSION_DENIED": AuthenticationError,
     "SESSION_LOST": SessionLostError,
     "SHUTTING_DOWN": ServerUnavailableError,
     "NOT_READY": ServerUnavailableError,

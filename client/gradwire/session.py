@@ -22,6 +22,7 @@ from gradwire.transport.channel import (
     rpc_error,
 )
 from gradwire.transport.stream import ExecuteStream
+from gradwire.transport.tls import Tls
 from gradwire.v1 import server_pb2, server_pb2_grpc, sessions_pb2, sessions_pb2_grpc
 
 
@@ -32,8 +33,9 @@ class Session(Recorder):
     a value is wanted; they run strictly in order.
 
     Args:
-        address: ``HOST:PORT`` or ``unix:PATH``.
+        address: ``HOST:PORT``, ``grpcs://HOST:PORT`` or ``unix:PATH``.
         token: What authenticates the caller.
+        tls: How to protect the connection; none if it is not.
         timeout_seconds: How long to wait for an answer.
         convert: Returns what to send in place of an argument that there is no encoding for.
 
@@ -50,11 +52,12 @@ class Session(Recorder):
         address: str,
         *,
         token: str | None,
+        tls: Tls | None,
         timeout_seconds: float,
         convert: Callable[[Any], Any],
     ) -> None:
         self.address = address
-        self.channel: grpc.Channel = open_channel(address)
+        self.channel: grpc.Channel = open_channel(address, tls)
         self._token = token
         self._timeout_seconds = timeout_seconds
         self._error: GradwireError | None = None

@@ -3,6 +3,7 @@
 import os
 import re
 from dataclasses import fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,12 +14,13 @@ from pydantic_settings import (
     SettingsConfigDict,
     YamlConfigSettingsSource,
 )
-from yaml import YAMLError
+from yaml import MappingNode, YAMLError, compose
 
 from gradwire_server.limits import Limits
 from gradwire_server.log import LogFormat, LogLevel
 from gradwire_server.storage import StorageConfig
 from gradwire_server.transport.addresses import Address
+from gradwire_server.transport.tls import TlsFiles
 from gradwire_server.workers.devices import parse_devices
 
 ENV_PREFIX = "GRADWIRE_"
@@ -58,7 +60,22 @@ class Settings(BaseSettings):
     log_format: LogFormat = Field("text", description="How to log: json or text.")
     log_level: LogLevel = Field("info", description="debug, info, warning or error.")
     token: SecretStr | None = Field(None, description="What callers must show as Bearer token.")
-    insecure: bool = Field(False, description="Serve other hosts without a token.")
+    tokens_file: Path | None = Field(
+        None, description="File of hashed tokens with tenant and role; see gradwire tokens new."
+    )
+    tls_certificate_file: Path | None = Field(
+        None, description="PEM file with the server's certificate and what it is signed by."
+    )
+    tls_key_file: Path | None = Field(None, description="PEM file with the certificate's key.")
+    tls_client_ca_file: Path | None = Field(
+        None, description="PEM file with the authorities of certificates that callers must show."
+    )
+    plaintext: bool = Field(
+        False, description="Serve other hosts without TLS; a token is still asked for."
+    )
+    insecure: bool = Field(
+        False, description="Serve other hosts without TLS and without asking for a token."
+    )
     drain_timeout_seconds: float = Field(
         30.0, ge=0, description="How long calls in flight may take when the server stops."
     )
@@ -91,6 +108,22 @@ class Settings(BaseSettings):
         """The limits among the settings."""
         return Limits(**{field.name: getattr(self, field.name) for field in fields(Limits)})
 
+    @property
+    def tls(self) -> TlsFiles | None:
+        """The files of TLS; none if it is not used."""
+        if self.tls_certificate_file is None or self.tls_key_file is None:
+            return None
+        return TlsFiles(
+            certificate=self.tls_certificate_file,
+            key=self.tls_key_file,
+            client_ca=self.tls_client_ca_file,
+        )
+
+    @property
+    def wants_token(self) -> bool:
+        """Whether callers must show a token."""
+        return self.token is not None or self.tokens_file is not None
+
     @field_validator("address")
     @classmethod
     def _check_address(cls, value: str) -> str:
@@ -114,10 +147,24 @@ class Settings(BaseSettings):
     def _check_exposure(self) -> "Settings":
         if self.token is not None and not self.token.get_secret_value():
             raise ValueError("token is empty; leave it out or give one")
-        if not (self.token or self.insecure or Address.parse(self.address).is_local):
+        if (self.tls_certificate_file is None) != (self.tls_key_file is None):
+            raise ValueError("tls_certificate_file and tls_key_file go together; give both")
+        if self.tls_client_ca_file is not None and self.tls is None:
+            raise ValueError("tls_client_ca_file needs tls_certificate_file and tls_key_file")
+        if self.insecure or Address.parse(self.address).is_local:
+            return self
+        if self.tls is None and not self.plaintext:
+            raise ValueError(
+                f"address {self.address} can be reached from other hosts, and there is no TLS; "
+                "give --tls-certificate-file and --tls-key-file, or say --plaintext if the "
+                "connection is protected otherwise, or --insecure if everybody who can reach the "
+                "address may read along and do everything"
+            )
+        if not self.wants_token and self.tls_client_ca_file is None:
             raise ValueError(
                 f"address {self.address} can be reached from other hosts, and there is no token; "
-                f"set {ENV_PREFIX}TOKEN, or say --insecure if the network is trusted"
+                f"set {ENV_PREFIX}TOKEN or give --tokens-file, or say --insecure if everybody who "
+                "can reach the address may do everything"
             )
         return self
 
@@ -155,19 +202,39 @@ def load_settings(config: Path | None = None, **given: Any) -> Settings:
             Path(path).open().close()
         loaded = FileSettings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        raise SettingsError("; ".join(_describe(dict(each)) for each in error.errors())) from None
+        lines = _lines_of(path, given)
+        raise SettingsError(
+            "; ".join(_describe(dict(each), lines) for each in error.errors())
+        ) from None
     except (OSError, YAMLError, ValueError) as error:
         raise SettingsError(f"config file {path}: {' '.join(str(error).split())}") from None
     return loaded
 
 
-def _describe(error: dict[str, Any]) -> str:
+def _lines_of(path: str | Path | None, given: dict[str, Any]) -> dict[str, str]:
+    """Returns where the config file sets what is not set elsewhere, by setting."""
+    if path is None:
+        return {}
+    document = compose(Path(path).read_text(encoding="utf-8"))
+    pairs = document.value if isinstance(document, MappingNode) else ()
+    return {
+        key.value: f"config file {path}, line {key.start_mark.line + 1}: "
+        for key, _ in pairs
+        if given.get(key.value) is None
+        and f"{ENV_PREFIX}{key.value.upper()}" not in map(str.upper, os.environ)
+    }
+
+
+def _describe(error: dict[str, Any], lines: dict[str, str]) -> str:
     """Returns one validation error in words, without the value if it may be secret."""
     name = ".".join(str(part) for part in error["loc"])
     text = str(error["msg"]).removeprefix("Value error, ")
     if not name:
         return text
+    where = lines.get(str(error["loc"][0]), "")
     if error["type"] == "extra_forbidden":
-        return f"{name}: there is no such setting"
+        close = get_close_matches(name, Settings.model_fields, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        return f"{where}{name}: there is no such setting{hint}"
     shown = "" if name == "token" or text.startswith('"') else f" (got {error['input']!r})"
-    return f"{name}: {text}{shown}"
+    return f"{where}{name}: {text}{shown}"

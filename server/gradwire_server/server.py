@@ -11,17 +11,20 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from gradwire_server.access.identity import DEFAULT_TENANT, Role
+from gradwire_server.access.tokens import TokenEntry, Tokens, TokensFileError
 from gradwire_server.config import Settings, SettingsError
 from gradwire_server.errors import GradwireError
 from gradwire_server.lifetime import Lifetime
 from gradwire_server.sessions.registry import SessionRegistry
 from gradwire_server.storage import Storage, StorageConfig
 from gradwire_server.transport.addresses import Address, remove_stale_socket
-from gradwire_server.transport.auth import TokenInterceptor
+from gradwire_server.transport.auth import AccessInterceptor
 from gradwire_server.transport.front import FrontRpcs
 from gradwire_server.transport.handlers import Handlers
 from gradwire_server.transport.options import server_options
 from gradwire_server.transport.routes import SERVICES
+from gradwire_server.transport.tls import TlsFileError, server_credentials
 from gradwire_server.transport.traffic import Traffic, cut_off, shutting_down
 from gradwire_server.workers.devices import NoSuchDeviceError, find_devices, parse_devices
 from gradwire_server.workers.launcher import WORKER_COMMAND, Launcher
@@ -48,7 +51,7 @@ class Server:
         owns_folder: Whether the folder of the unix socket goes with the socket.
 
     Raises:
-        SettingsError: The storage cannot be opened.
+        SettingsError: The tokens file, a certificate, a key or the storage cannot be used.
     """
 
     def __init__(
@@ -72,6 +75,8 @@ class Server:
         self.pool = WorkerPool(launcher)
         self.registry = SessionRegistry(self.pool, settings.limits)
         self.traffic = Traffic()
+        self._tokens = _make_tokens(settings)
+        self._credentials = _make_credentials(settings)
         self._health = health.aio.HealthServicer()
         self._grpc = self._make_grpc_server()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -88,7 +93,12 @@ class Server:
         await self._set_health(serving=False)
         self._bind()
         await self._grpc.start()
-        log.info("listening", address=str(self.address))
+        log.info(
+            "listening",
+            address=str(self.address),
+            tls=self._credentials is not None,
+            tokens=self._tokens is not None,
+        )
         try:
             devices = await find_devices(parse_devices(self._settings.device))
         except NoSuchDeviceError as error:
@@ -132,13 +142,12 @@ class Server:
         os._exit(ABANDONED_STATUS)
 
     def _make_grpc_server(self) -> grpc.aio.Server:
-        token = self._settings.token
-        interceptors = [TokenInterceptor(token.get_secret_value())] if token else []
         server = grpc.aio.server(
-            interceptors=interceptors, options=server_options(self._settings.max_message_bytes)
+            interceptors=[AccessInterceptor(self._tokens)],
+            options=server_options(self._settings.max_message_bytes),
         )
         front = FrontRpcs(self.registry, self.pool)
-        handlers = Handlers(self.registry, front, self.traffic)
+        handlers = Handlers(self.registry, front, self.traffic, self._tokens)
         server.add_generic_rpc_handlers(handlers.generic_handlers())
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = [service.full_name for service in SERVICES]
@@ -161,7 +170,10 @@ class Server:
             # Nobody but this user may open a unix socket of ours.
             mask = os.umask(0o177)
             try:
-                port = self._grpc.add_insecure_port(str(self.address))
+                if self._credentials is None:
+                    port = self._grpc.add_insecure_port(str(self.address))
+                else:
+                    port = self._grpc.add_secure_port(str(self.address), self._credentials)
             finally:
                 os.umask(mask)
         except (OSError, RuntimeError) as error:
@@ -195,6 +207,26 @@ def _open_storage(config: StorageConfig) -> Storage:
         return Storage(config)
     except (GradwireError, ValueError, ImportError) as error:
         raise SettingsError(f"storage: {config.url}: {error}") from None
+
+
+def _make_tokens(settings: Settings) -> Tokens | None:
+    if not settings.wants_token:
+        return None
+    single = None
+    if settings.token is not None:
+        token = settings.token.get_secret_value()
+        single = TokenEntry.of(token, DEFAULT_TENANT, Role.ADMIN, None)
+    try:
+        return Tokens(settings.tokens_file, single)
+    except TokensFileError as error:
+        raise SettingsError(str(error)) from None
+
+
+def _make_credentials(settings: Settings) -> grpc.ServerCredentials | None:
+    try:
+        return None if settings.tls is None else server_credentials(settings.tls)
+    except TlsFileError as error:
+        raise SettingsError(f"TLS: {error}") from None
 
 
 async def serve(settings: Settings, *, parent_pid: int | None = None) -> None:

@@ -72,7 +72,9 @@ class FakeWorker:
         for frame in self.receive():
             match frame.kind:
                 case FrameKind.OPEN_SESSION:
-                    self._sessions[frame.session] = FakeSession(frame.payload.decode())
+                    self._sessions[frame.session] = FakeSession(
+                        sessions_pb2.Session.FromString(frame.payload).name
+                    )
                     self.reply(frame.call)
                 case FrameKind.CLOSE_SESSION:
                     for call in self._sessions.pop(frame.session).held:

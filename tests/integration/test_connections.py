@@ -212,6 +212,8 @@ def test_a_worker_that_is_killed_loses_its_session_and_new_ones_work(tmp_path: P
 
 def test_a_server_that_stops_is_a_clear_error(tmp_path: Path) -> None:
     with ServerProcess(tmp_path) as server:
+        # A worker may take long to become ready; the short time is for what comes after.
+        gradwire.connect(server.address).close()
         session = gradwire.connect(server.address, timeout_seconds=3)
         x = gradwire.ones(2)
         session.flush()

@@ -19,6 +19,7 @@ from gradwire.errors import (
     ServerUnavailableError,
     error_from_reason,
 )
+from gradwire.transport.tls import Tls, target_of
 
 Response = TypeVar("Response")
 
@@ -37,6 +38,9 @@ CHANNEL_OPTIONS: list[tuple[str, int]] = [
 FIRST_RETRY_SECONDS = 0.05
 LAST_RETRY_SECONDS = 1.0
 
+_UNTRUSTED = ("CERTIFICATE_VERIFY_FAILED", "Hostname Verification Check failed")
+"""What gRPC says of a server whose certificate is not the right one."""
+
 _STATUS_ERRORS: dict[grpc.StatusCode, type[GradwireError]] = {
     grpc.StatusCode.UNAVAILABLE: ServerUnavailableError,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineError,
@@ -44,9 +48,21 @@ _STATUS_ERRORS: dict[grpc.StatusCode, type[GradwireError]] = {
 }
 
 
-def open_channel(address: str) -> grpc.Channel:
-    """Returns a channel to ``HOST:PORT`` or ``unix:PATH``; it connects when it is first used."""
-    return grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
+def open_channel(address: str, tls: Tls | None = None) -> grpc.Channel:
+    """Returns a channel to a server; it connects when it is first used.
+
+    Args:
+        address: ``HOST:PORT`` or ``unix:PATH``, or the same after ``grpc://`` or ``grpcs://``.
+        tls: How to protect the connection; none if it is not.
+
+    Raises:
+        OSError: A file of `tls` can't be read.
+        ValueError: A file of `tls` is not what it should be.
+    """
+    target = target_of(address)
+    if tls is None:
+        return grpc.insecure_channel(target, options=CHANNEL_OPTIONS)
+    return grpc.secure_channel(target, tls.credentials(), options=CHANNEL_OPTIONS)
 
 
 def call_metadata(token: str | None) -> tuple[tuple[str, str], ...]:
@@ -93,8 +109,13 @@ def is_transient(error: grpc.RpcError) -> bool:
     """Whether the connection failed, so that the same request may be sent once more.
 
     Only UNAVAILABLE without a reason of the server's own: SESSION_LOST and the like are answers.
+    A server that can't be trusted won't be later either.
     """
-    return error.code() is grpc.StatusCode.UNAVAILABLE and _packed_status(error) is None
+    return (
+        error.code() is grpc.StatusCode.UNAVAILABLE
+        and _packed_status(error) is None
+        and not any(sign in (error.details() or "") for sign in _UNTRUSTED)
+    )
 
 
 def _packed_status(error: grpc.RpcError) -> bytes | None:

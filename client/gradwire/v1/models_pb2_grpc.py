@@ -31,7 +31,7 @@ class ModelServiceStub:
     Every RPC may return NOT_FOUND (no such session, model or handle), ABORTED (a resent
     request_id with another payload), UNAVAILABLE (server stopping; a worker that died answers
     with reason SESSION_LOST and the session is gone), RESOURCE_EXHAUSTED (a limit, named in the
-    ErrorInfo), UNAUTHENTICATED and INTERNAL. Errors that torch itself raises are
+    ErrorInfo), UNAUTHENTICATED, PERMISSION_DENIED and INTERNAL. Errors that torch itself raises are
     INVALID_ARGUMENT with torch's message.
     """
 
@@ -104,7 +104,7 @@ class ModelServiceServicer:
     Every RPC may return NOT_FOUND (no such session, model or handle), ABORTED (a resent
     request_id with another payload), UNAVAILABLE (server stopping; a worker that died answers
     with reason SESSION_LOST and the session is gone), RESOURCE_EXHAUSTED (a limit, named in the
-    ErrorInfo), UNAUTHENTICATED and INTERNAL. Errors that torch itself raises are
+    ErrorInfo), UNAUTHENTICATED, PERMISSION_DENIED and INTERNAL. Errors that torch itself raises are
     INVALID_ARGUMENT with torch's message.
     """
 
@@ -264,7 +264,7 @@ class ModelService:
     Every RPC may return NOT_FOUND (no such session, model or handle), ABORTED (a resent
     request_id with another payload), UNAVAILABLE (server stopping; a worker that died answers
     with reason SESSION_LOST and the session is gone), RESOURCE_EXHAUSTED (a limit, named in the
-    ErrorInfo), UNAUTHENTICATED and INTERNAL. Errors that torch itself raises are
+    ErrorInfo), UNAUTHENTICATED, PERMISSION_DENIED and INTERNAL. Errors that torch itself raises are
     INVALID_ARGUMENT with torch's message.
     """
 

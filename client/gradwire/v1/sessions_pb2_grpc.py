@@ -28,8 +28,9 @@ if _version_not_supported:
 class SessionServiceStub:
     """Creates, lists and ends sessions, and runs commands in them.
 
-    Every RPC may also return UNAUTHENTICATED, UNAVAILABLE (server stopping or worker starting;
-    retry), RESOURCE_EXHAUSTED (a limit, named in the ErrorInfo) and INTERNAL.
+    Every RPC may also return UNAUTHENTICATED, PERMISSION_DENIED (the token's role does not allow
+    it), UNAVAILABLE (server stopping or worker starting; retry), RESOURCE_EXHAUSTED (a limit, named
+    in the ErrorInfo) and INTERNAL. What another tenant has made does not exist: NOT_FOUND.
     """
 
     def __init__(self, channel):
@@ -78,8 +79,9 @@ class SessionServiceStub:
 class SessionServiceServicer:
     """Creates, lists and ends sessions, and runs commands in them.
 
-    Every RPC may also return UNAUTHENTICATED, UNAVAILABLE (server stopping or worker starting;
-    retry), RESOURCE_EXHAUSTED (a limit, named in the ErrorInfo) and INTERNAL.
+    Every RPC may also return UNAUTHENTICATED, PERMISSION_DENIED (the token's role does not allow
+    it), UNAVAILABLE (server stopping or worker starting; retry), RESOURCE_EXHAUSTED (a limit, named
+    in the ErrorInfo) and INTERNAL. What another tenant has made does not exist: NOT_FOUND.
     """
 
     def CreateSession(self, request, context):
@@ -186,8 +188,9 @@ def add_SessionServiceServicer_to_server(servicer, server):
 class SessionService:
     """Creates, lists and ends sessions, and runs commands in them.
 
-    Every RPC may also return UNAUTHENTICATED, UNAVAILABLE (server stopping or worker starting;
-    retry), RESOURCE_EXHAUSTED (a limit, named in the ErrorInfo) and INTERNAL.
+    Every RPC may also return UNAUTHENTICATED, PERMISSION_DENIED (the token's role does not allow
+    it), UNAVAILABLE (server stopping or worker starting; retry), RESOURCE_EXHAUSTED (a limit, named
+    in the ErrorInfo) and INTERNAL. What another tenant has made does not exist: NOT_FOUND.
     """
 
     @staticmethod

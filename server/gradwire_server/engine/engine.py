@@ -17,6 +17,7 @@ from gradwire_server.engine.tasks import (
     UnaryTask,
     parse,
 )
+from gradwire_server.engine.turns import Lane, Queue, Turns
 from gradwire_server.engine.verbs import SESSION_VERBS, Streaming, Unary, catalog_response
 from gradwire_server.errors import GradwireError, Reason
 from gradwire_server.limits import Limits
@@ -25,27 +26,8 @@ from gradwire_server.storage import Storage
 log = structlog.get_logger(__name__)
 
 
-Lane = deque[Task]
-"""Tasks that run one after the other, the one in progress first."""
-
-
-class Queue:
-    """What one session has to do. Its lanes take turns: one for its commands, one for each run.
-
-    Attributes:
-        session: The session; None for what belongs to none.
-        commands: The lane of its commands.
-        ready: The lanes that have tasks, the one whose turn is next first.
-    """
-
-    def __init__(self, session: Session | None) -> None:
-        self.session = session
-        self.commands: Lane = deque()
-        self.ready: deque[Lane] = deque()
-
-
 class Engine:
-    """Runs calls, strictly in order within a session and in turns between sessions.
+    """Runs calls, strictly in order within a session and in turns between tenants and sessions.
 
     Not thread-safe: everything happens on the caller's thread.
 
@@ -65,7 +47,7 @@ class Engine:
         self._answers = answers
         self._queues: dict[int, Queue] = {}
         self._shared = Queue(None)
-        self._ready: deque[Queue] = deque()
+        self._ready = Turns()
         self._active: Session | None = None
 
     @property
@@ -73,16 +55,17 @@ class Engine:
         """Whether there is anything to do."""
         return bool(self._ready)
 
-    def open_session(self, session_id: int, name: str) -> None:
+    def open_session(self, session_id: int, name: str, tenant: str = "") -> None:
         """Makes a session.
 
         Args:
             session_id: What `call` knows it by.
             name: `sessions/{session}`.
+            tenant: Whose it is.
         """
         self._activate(None)
         session = Session(name, device=self._device, limits=self._limits, storage=self._storage)
-        self._queues[session_id] = Queue(session)
+        self._queues[session_id] = Queue(session, tenant)
 
     def close_session(self, session_id: int) -> None:
         """Forgets a session and gives its memory back; its calls fail with SESSION_NOT_FOUND."""
@@ -132,8 +115,8 @@ class Engine:
                         return
 
     def turn(self) -> None:
-        """Gives the next session its turn: one command, or one step of a run."""
-        queue = self._ready.popleft()
+        """Gives the next tenant's next session its turn: one command, or one step of a run."""
+        queue = self._ready.take()
         self._activate(queue.session)
         lane = queue.ready.popleft()
         if not lane[0].advance():
@@ -143,7 +126,7 @@ class Engine:
         if lane:
             queue.ready.append(lane)
         if queue.ready:
-            self._ready.append(queue)
+            self._ready.add(queue)
 
     def _remove(self, task: Task, lane: Lane, queue: Queue) -> None:
         if len(lane) == 1:
@@ -180,7 +163,7 @@ class Engine:
         if len(lane) == 1:
             queue.ready.append(lane)
             if len(queue.ready) == 1:
-                self._ready.append(queue)
+                self._ready.add(queue)
 
     def _session_task(self, call: int, session: Session, method: str, payload: bytes) -> Task:
         if method == "Execute":

@@ -13,6 +13,9 @@ from gradwire_server.workers.frames import Frame
 
 MAX_REQUEST_ID_LENGTH = 128
 
+_Key = tuple[str, str]
+"""Whose request, and its id."""
+
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Entry:
@@ -34,7 +37,7 @@ class OnceOnly:
     """
 
     def __init__(self, *, max_answers: int = 1024, max_bytes: int = 64 * 1024 * 1024) -> None:
-        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self._entries: OrderedDict[_Key, _Entry] = OrderedDict()
         self._max_answers = max_answers
         self._max_bytes = max_bytes
         self._num_bytes = 0
@@ -48,6 +51,8 @@ class OnceOnly:
         method: str,
         payload: bytes,
         start: Callable[[], Coroutine[Any, Any, Frame]],
+        *,
+        owner: str = "",
     ) -> Frame:
         """Returns the answer to a request, which is carried out at most once.
 
@@ -59,6 +64,7 @@ class OnceOnly:
             payload: The request.
             start: Begins to carry the request out, and returns what waits for the answer. When
                 that is cancelled it must still find out whether the request was carried out.
+            owner: Whose request it is; ids of different owners have nothing to do with each other.
 
         Raises:
             GradwireError: REQUEST_CHANGED if the same id was used for another request;
@@ -70,15 +76,16 @@ class OnceOnly:
                 f"request_id: has {len(request_id)} characters; {MAX_REQUEST_ID_LENGTH} at most",
                 fields=[("request_id", f"has more than {MAX_REQUEST_ID_LENGTH} characters")],
             )
+        key = (owner, request_id)
         digest = sha256(method.encode() + b"\0" + payload).digest()
         while True:
-            entry = self._entries.get(request_id)
+            entry = self._entries.get(key)
             if entry is None:
-                entry = self._begin(request_id, digest, start)
+                entry = self._begin(key, digest, start)
             elif entry.digest != digest:
                 raise request_changed("request_id", request_id)
             else:
-                self._entries.move_to_end(request_id)
+                self._entries.move_to_end(key)
             entry.num_waiting += 1
             cancelled_before = entry.task.cancelling()
             try:
@@ -92,29 +99,29 @@ class OnceOnly:
                 return entry.task.result()
 
     def _begin(
-        self, request_id: str, digest: bytes, start: Callable[[], Coroutine[Any, Any, Frame]]
+        self, key: _Key, digest: bytes, start: Callable[[], Coroutine[Any, Any, Frame]]
     ) -> _Entry:
         entry = _Entry(digest=digest, task=asyncio.create_task(start()))
-        self._entries[request_id] = entry
-        entry.task.add_done_callback(lambda task: self._settle(request_id, entry))
+        self._entries[key] = entry
+        entry.task.add_done_callback(lambda task: self._settle(key, entry))
         return entry
 
-    def _settle(self, request_id: str, entry: _Entry) -> None:
+    def _settle(self, key: _Key, entry: _Entry) -> None:
         """Keeps or forgets an answer that has arrived."""
         if not has_effect(outcome_of(entry.task)):
-            del self._entries[request_id]
+            del self._entries[key]
             return
         if entry.task.exception() is None:
             entry.num_bytes = len(entry.task.result().payload)
         self._num_bytes += entry.num_bytes
-        self._shrink(request_id)
+        self._shrink(key)
 
-    def _shrink(self, newest: str) -> None:
-        for request_id, entry in list(self._entries.items()):
+    def _shrink(self, newest: _Key) -> None:
+        for key, entry in list(self._entries.items()):
             if len(self._entries) <= self._max_answers and self._num_bytes <= self._max_bytes:
                 return
-            if entry.task.done() and request_id != newest:
-                del self._entries[request_id]
+            if entry.task.done() and key != newest:
+                del self._entries[key]
                 self._num_bytes -= entry.num_bytes
 
 

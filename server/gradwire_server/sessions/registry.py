@@ -4,9 +4,13 @@ import asyncio
 import contextlib
 import itertools
 from collections import OrderedDict
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, NamedTuple
 
 import structlog
 
+from gradwire.v1 import sessions_pb2
+from gradwire_server.access.identity import caller
 from gradwire_server.errors import GradwireError, Reason, invalid
 from gradwire_server.limits import Limits
 from gradwire_server.sessions.answers import failure_of
@@ -32,8 +36,15 @@ MAX_LOST_NAMES = 10_000
 LONGEST_SWEEP_SECONDS = 30.0
 
 
+class _Lost(NamedTuple):
+    """Where a session was that is lost, and whose it was."""
+
+    worker: str
+    owner: str
+
+
 class SessionRegistry:
-    """Holds all sessions of the server.
+    """Holds all sessions of the server. A session of another tenant than the caller's is not there.
 
     Args:
         pool: Where sessions are placed.
@@ -42,11 +53,10 @@ class SessionRegistry:
 
     def __init__(self, pool: WorkerPool, limits: Limits) -> None:
         self.limits = limits
-        self.requests = OnceOnly()
-        """Requests that belong to no session, by their request ids."""
+        self._requests = OnceOnly()
         self.placement = Placement(pool)
         self._sessions: dict[str, Session] = {}
-        self._lost: OrderedDict[str, str] = OrderedDict()
+        self._lost: OrderedDict[str, _Lost] = OrderedDict()
         self._numbers = itertools.count(1)
         self._num_opening = 0
         self._closing: set[asyncio.Task[None]] = set()
@@ -63,9 +73,25 @@ class SessionRegistry:
         """
         # Most requests name a model; the session's part is found without a regular expression.
         session = self._sessions.get(name) or self._sessions.get("/".join(name.split("/", 2)[:2]))
-        if session is None:
+        if session is None or not caller().sees(session.owner):
             raise self._absent(session_part(name))
         return session
+
+    async def once(
+        self,
+        request_id: str,
+        method: str,
+        payload: bytes,
+        start: Callable[[], Coroutine[Any, Any, Frame]],
+    ) -> Frame:
+        """Carries out a request that belongs to no session; once, if it has a request id.
+
+        Raises:
+            GradwireError: See `OnceOnly.run`.
+        """
+        if not request_id:
+            return await start()
+        return await self._requests.run(request_id, method, payload, start, owner=caller().tenant)
 
     async def create(self, *, device: str = "", display_name: str = "") -> Session:
         """Makes a session on the least loaded worker; waits for a worker to be ready.
@@ -114,18 +140,25 @@ class SessionRegistry:
         part = session_part(name)
         if part != name:
             raise invalid("name", f'"{name[:200]}" is not of the form sessions/{{session}}')
-        if self._lost.pop(name, None) is not None:
+        lost = self._lost.get(name)
+        if lost is not None and caller().sees(lost.owner):
+            del self._lost[name]
             return
         session = self._sessions.get(name)
-        if session is None:
+        if session is None or not caller().sees(session.owner):
             raise session_not_found(name)
         await asyncio.shield(self._end(session))
         log.info("session deleted", session=name, worker=session.worker.id)
 
     def page(self, *, page_size: int, after: int) -> list[Session]:
-        """Returns up to `page_size` sessions, oldest first, whose numbers are above `after`."""
-        later = (session for session in self._sessions.values() if session.number > after)
+        """Returns up to `page_size` sessions that the caller sees, numbered above `after`."""
+        later = (session for session in self.visible() if session.number > after)
         return list(itertools.islice(later, page_size))
+
+    def visible(self) -> Iterator[Session]:
+        """Yields the sessions that the caller sees, oldest first."""
+        who = caller()
+        return (session for session in self._sessions.values() if who.sees(session.owner))
 
     def end_all(self, error: GradwireError) -> None:
         """Ends all sessions with an error, without telling their workers."""
@@ -156,11 +189,15 @@ class SessionRegistry:
             worker=worker,
             link=worker.link,
             limits=self.limits,
+            owner=caller().tenant,
             display_name=display_name,
         )
         worker.num_sessions += 1
+        opened = sessions_pb2.Session(name=session.name, tenant=session.owner)
         frame = Frame(
-            kind=FrameKind.OPEN_SESSION, session=session.number, payload=session.name.encode()
+            kind=FrameKind.OPEN_SESSION,
+            session=session.number,
+            payload=opened.SerializeToString(),
         )
         try:
             reply = await asyncio.shield(session.link.call(frame).reply)
@@ -172,7 +209,9 @@ class SessionRegistry:
         if session.link.lost:
             raise LinkLostError
         self._sessions[session.name] = session
-        log.info("session created", session=session.log_name, worker=worker.id)
+        log.info(
+            "session created", session=session.log_name, worker=worker.id, tenant=session.owner
+        )
         return session
 
     def _end(self, session: Session) -> "asyncio.Task[None]":
@@ -195,15 +234,17 @@ class SessionRegistry:
         """Ends all sessions of a worker's process that died."""
         for session in [held for held in self._sessions.values() if held.link is link]:
             del self._sessions[session.name]
-            self._lost[session.name] = worker.id
+            self._lost[session.name] = _Lost(worker.id, session.owner)
             session.end(session_lost(session.name, worker.id))
             log.warning("session lost", session=session.log_name, worker=worker.id)
         while len(self._lost) > MAX_LOST_NAMES:
             self._lost.popitem(last=False)
 
     def _absent(self, name: str) -> GradwireError:
-        worker = self._lost.get(name)
-        return session_not_found(name) if worker is None else session_lost(name, worker)
+        lost = self._lost.get(name)
+        if lost is None or not caller().sees(lost.owner):
+            return session_not_found(name)
+        return session_lost(name, lost.worker)
 
     def _too_many(self) -> GradwireError:
         limit = self.limits.max_sessions

@@ -36,6 +36,7 @@ class Session:
         worker: Where it is.
         link: The link to the worker's process.
         limits: The limits in force.
+        owner: The tenant that it belongs to.
         display_name: A name for people.
     """
 
@@ -47,12 +48,14 @@ class Session:
         worker: Worker,
         link: WorkerLink,
         limits: Limits,
+        owner: str,
         display_name: str = "",
     ) -> None:
         self.name = name
         self.number = number
         self.worker = worker
         self.link = link
+        self.owner = owner
         self.display_name = display_name
         self.create_time = datetime.now(UTC)
         self.num_pending = 0

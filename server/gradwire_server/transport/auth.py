@@ -1,28 +1,36 @@
-"""The token that callers must show."""
+"""Who calls, and whether they may: asked at the beginning of every call."""
 
-import hmac
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
 
+from gradwire_server.access.identity import Caller, Role, enter_call
+from gradwire_server.access.tokens import Tokens
 from gradwire_server.errors import GradwireError, Reason
 from gradwire_server.transport.grpc_types import Context, Handler
+from gradwire_server.transport.routes import needed_role
 from gradwire_server.transport.statuses import abort
 
 _OPEN_PREFIX = "/grpc.health."
 """Health checks come from machinery that has no token."""
 
+ANYBODY = Caller(role=Role.ADMIN)
+"""Who calls a server that asks for no token: whoever can reach it may do everything."""
 
-class TokenInterceptor(grpc.aio.ServerInterceptor):
-    """Refuses calls without ``authorization: Bearer <token>``, except health checks.
+
+class AccessInterceptor(grpc.aio.ServerInterceptor):
+    """Says who makes a call, and refuses calls that the caller may not make.
+
+    Health checks are open to all. gRPC runs the handler in the context of its interceptors, so
+    what `enter_call` says here holds there.
 
     Args:
-        token: The token.
+        tokens: Knows the callers; none if no token is asked for.
     """
 
-    def __init__(self, token: str) -> None:
-        self._expected = f"Bearer {token}".encode()
+    def __init__(self, tokens: Tokens | None) -> None:
+        self._tokens = tokens
 
     async def intercept_service(
         self,
@@ -31,32 +39,45 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
     ) -> Handler | None:
         """Returns the handler of the call, or one that refuses it."""
         handler = await continuation(handler_call_details)
-        if handler is None or self._allows(handler_call_details):
+        method = handler_call_details.method
+        if handler is None or method.startswith(_OPEN_PREFIX):
             return handler
-        return _refusal_like(handler)
+        try:
+            who = self._identify(handler_call_details)
+            _require_role(who, method)
+        except GradwireError as error:
+            return _refusal_like(handler, error)
+        enter_call(who)
+        return handler
 
-    def _allows(self, details: grpc.HandlerCallDetails) -> bool:
-        if details.method.startswith(_OPEN_PREFIX):
-            return True
+    def _identify(self, details: grpc.HandlerCallDetails) -> Caller:
+        if self._tokens is None:
+            return ANYBODY
         shown = next((v for k, v in details.invocation_metadata if k == "authorization"), "")
-        given = shown if isinstance(shown, bytes) else shown.encode()
-        return hmac.compare_digest(given, self._expected)
+        return self._tokens.identify(shown)
 
 
-async def _refuse(_: Any, context: Context) -> None:
-    error = GradwireError(
-        Reason.UNAUTHENTICATED,
-        "This server wants its token: send the metadata entry `authorization: Bearer <token>`.",
-    )
-    await abort(context, error.to_status())
+def _require_role(who: Caller, method: str) -> None:
+    needed = needed_role(method)
+    if not who.role.includes(needed):
+        raise GradwireError(
+            Reason.PERMISSION_DENIED,
+            f"{method.rpartition('/')[2]} needs the role {needed}, and the token that was sent has "
+            f"the role {who.role}. Use another token.",
+            metadata={"role": who.role.value, "needed_role": needed.value},
+        )
 
 
-def _refusal_like(handler: Handler) -> Handler:
+def _refusal_like(handler: Handler, error: GradwireError) -> Handler:
     """Returns a handler of the same shape that refuses all calls."""
+
+    async def refuse(_: Any, context: Context) -> None:
+        await abort(context, error.to_status())
+
     if handler.request_streaming and handler.response_streaming:
-        return grpc.stream_stream_rpc_method_handler(_refuse)
+        return grpc.stream_stream_rpc_method_handler(refuse)
     if handler.request_streaming:
-        return grpc.stream_unary_rpc_method_handler(_refuse)
+        return grpc.stream_unary_rpc_method_handler(refuse)
     if handler.response_streaming:
-        return grpc.unary_stream_rpc_method_handler(_refuse)
-    return grpc.unary_unary_rpc_method_handler(_refuse)
+        return grpc.unary_stream_rpc_method_handler(refuse)
+    return grpc.unary_unary_rpc_method_handler(refuse)

@@ -6,6 +6,8 @@ from typing import Any
 import grpc
 import structlog
 
+from gradwire_server.access.identity import caller
+from gradwire_server.access.tokens import Tokens
 from gradwire_server.errors import GradwireError, internal_error, invalid
 from gradwire_server.sessions.names import session_part
 from gradwire_server.sessions.registry import SessionRegistry
@@ -30,6 +32,7 @@ class ExecuteStream:
         context: The call.
         registry: Where sessions are found.
         traffic: Says when to stop taking messages.
+        tokens: Says whether the caller still may call; none if no token is asked for.
     """
 
     def __init__(
@@ -37,10 +40,13 @@ class ExecuteStream:
         context: Context,
         registry: SessionRegistry,
         traffic: Traffic,
+        tokens: Tokens | None = None,
     ) -> None:
         self._context = context
         self._registry = registry
         self._traffic = traffic
+        self._tokens = tokens
+        self._caller = caller()
         self._session: Session | None = None
         self._replies: asyncio.Queue[asyncio.Future[Any] | GradwireError | None] = asyncio.Queue()
         self._stopped: GradwireError | None = None
@@ -85,6 +91,9 @@ class ExecuteStream:
         self._replies.put_nowait(end)
 
     async def _accept(self, message: bytes) -> None:
+        if self._tokens is not None:
+            # A stream may outlive the token that it was opened with.
+            self._tokens.check(self._caller)
         check_size(message, self._registry.limits)
         key = execute_key(message)
         session = self._session

@@ -64,11 +64,7 @@ class FrontRpcs:
             response = sessions_pb2.CreateSessionResponse(session=session_message(session))
             return Frame(kind=FrameKind.REPLY, payload=response.SerializeToString())
 
-        if not request.request_id:
-            return (await create()).payload
-        frame = await self._registry.requests.run(
-            request.request_id, "CreateSession", payload, create
-        )
+        frame = await self._registry.once(request.request_id, "CreateSession", payload, create)
         return frame.payload
 
     async def get_session(self, payload: bytes) -> bytes:
@@ -106,10 +102,21 @@ class FrontRpcs:
             server_version=self._versions["gradwire"],
             torch_version=known[0] if known else self._versions["torch"],
             python_version=platform.python_version(),
-            workers=[worker_message(worker) for worker in self._pool.workers],
+            workers=[self._worker_message(worker) for worker in self._pool.workers],
             limits=limits_message(self._registry.limits),
         )
         return response.SerializeToString()
+
+    def _worker_message(self, worker: Worker) -> server_pb2.Worker:
+        """Returns a worker as a message, with the number of the sessions that the caller sees."""
+        message = server_pb2.Worker()
+        message.CopyFrom(worker.description)
+        message.id = worker.id
+        message.device = worker.device
+        message.state = _STATES[worker.state]
+        message.num_sessions = sum(held.worker is worker for held in self._registry.visible())
+        message.num_restarts = worker.num_restarts
+        return message
 
 
 def session_message(session: Session) -> sessions_pb2.Session:
@@ -119,23 +126,12 @@ def session_message(session: Session) -> sessions_pb2.Session:
         device=session.worker.device,
         worker=session.worker.id,
         display_name=session.display_name,
+        tenant=session.owner,
     )
     message.create_time.CopyFrom(_timestamp(session.create_time))
     message.last_use_time.CopyFrom(_timestamp(session.last_use_time))
     if session.expire_time is not None:
         message.expire_time.CopyFrom(_timestamp(session.expire_time))
-    return message
-
-
-def worker_message(worker: Worker) -> server_pb2.Worker:
-    """Returns a worker as a message."""
-    message = server_pb2.Worker()
-    message.CopyFrom(worker.description)
-    message.id = worker.id
-    message.device = worker.device
-    message.state = _STATES[worker.state]
-    message.num_sessions = worker.num_sessions
-    message.num_restarts = worker.num_restarts
     return message
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 import structlog
 
+from gradwire_server.access.tokens import Tokens
 from gradwire_server.errors import GradwireError, internal_error
 from gradwire_server.sessions.placement import not_ready
 from gradwire_server.sessions.registry import SessionRegistry
@@ -39,11 +40,19 @@ class Handlers:
         registry: The sessions.
         front: Answers what needs no worker.
         traffic: Counts the calls.
+        tokens: Knows the callers; none if no token is asked for.
     """
 
-    def __init__(self, registry: SessionRegistry, front: FrontRpcs, traffic: Traffic) -> None:
+    def __init__(
+        self,
+        registry: SessionRegistry,
+        front: FrontRpcs,
+        traffic: Traffic,
+        tokens: Tokens | None = None,
+    ) -> None:
         self._registry = registry
         self._traffic = traffic
+        self._tokens = tokens
         self._front: dict[str, Answer] = {
             "CreateSession": front.create_session,
             "GetSession": front.get_session,
@@ -128,10 +137,8 @@ class Handlers:
             key = routing_key(request)
             if key.name:
                 return await in_session(request)
-            if not key.request_id:
-                return _payload(await registry.call_in_new(method, request))
             return _payload(
-                await registry.requests.run(
+                await registry.once(
                     key.request_id, method, request, lambda: registry.call_in_new(method, request)
                 )
             )
@@ -169,7 +176,7 @@ class Handlers:
         return behave
 
     async def _execute(self, _: Any, context: Context) -> None:
-        await ExecuteStream(context, self._registry, self._traffic).serve()
+        await ExecuteStream(context, self._registry, self._traffic, self._tokens).serve()
 
 
 def _payload(frame: Frame) -> bytes:

@@ -6,6 +6,7 @@ from enum import Enum, auto
 from google.protobuf.descriptor import ServiceDescriptor
 
 from gradwire.v1 import models_pb2, runs_pb2, server_pb2, sessions_pb2
+from gradwire_server.access.identity import Role
 
 SERVICES: tuple[ServiceDescriptor, ...] = (
     sessions_pb2.DESCRIPTOR.services_by_name["SessionService"],
@@ -57,3 +58,35 @@ ROUTES: Mapping[str, Route] = {
     "ServerService.GetCatalog": Route.ANY_WORKER,
 }
 """The route of each RPC of the contract, by service and method name."""
+
+READS: frozenset[str] = frozenset(
+    {
+        "SessionService.GetSession",
+        "SessionService.ListSessions",
+        "SessionService.FetchValues",
+        "ModelService.GetModel",
+        "ModelService.ListModels",
+        "ModelService.FetchTensors",
+        "ServerService.GetServerInfo",
+        "ServerService.GetCatalog",
+    }
+)
+"""The RPCs that change nothing, and that callers may make who only look."""
+
+_PACKAGE = SERVICES[0].file.package
+_CHANNELZ_PREFIX = "/grpc.channelz."
+
+
+def needed_role(path: str) -> Role:
+    """Returns the least role that may call a method.
+
+    Args:
+        path: As gRPC writes it, ``/package.Service/Method``.
+    """
+    if path.startswith(_CHANNELZ_PREFIX):
+        return Role.ADMIN
+    service, _, method = path.removeprefix("/").partition("/")
+    package, _, name = service.rpartition(".")
+    if package == _PACKAGE and f"{name}.{method}" not in READS:
+        return Role.USER
+    return Role.READ_ONLY

@@ -29,7 +29,8 @@ class FrameKind(IntEnum):
 
     # From the front to the worker.
     OPEN_SESSION = 1
-    """Make the session `session`. Answered by REPLY."""
+    """Make the session `session`; the payload is a `gradwire.v1.Session` with `name` and `tenant`.
+    Answered by REPLY."""
     CLOSE_SESSION = 2
     """Forget the session `session` and free its memory; calls of it that wait fail with
     SESSION_NOT_FOUND. Answered by REPLY."""

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import structlog
 import torch
 
-from gradwire.v1 import server_pb2
+from gradwire.v1 import server_pb2, sessions_pb2
 from gradwire_server.engine.engine import Engine
 from gradwire_server.errors import GradwireError
 from gradwire_server.limits import Limits
@@ -138,7 +138,8 @@ def _take(frame: Frame, engine: Engine, answers: FrameAnswers) -> bool:
         case FrameKind.CALL:
             engine.call(frame.call, frame.session, frame.method, frame.payload)
         case FrameKind.OPEN_SESSION:
-            engine.open_session(frame.session, frame.payload.decode())
+            opened = sessions_pb2.Session.FromString(frame.payload)
+            engine.open_session(frame.session, opened.name, opened.tenant)
             answers.reply(frame.call, b"")
         case FrameKind.CLOSE_SESSION:
             engine.close_session(frame.session)

@@ -67,6 +67,8 @@ def test_every_setting_is_described() -> None:
         ({"max_message_bytes": "big"}, "max_message_bytes: .*integer"),
         ({"session_idle_timeout_seconds": -1}, "session_idle_timeout_seconds"),
         ({"token": ""}, "token is empty"),
+        ({"tls_key_file": "key.pem"}, "tls_certificate_file and tls_key_file go together"),
+        ({"tls_client_ca_file": "ca.pem"}, "tls_client_ca_file needs"),
         ({"workers": 0, "threads": -1}, "workers.*; threads"),
     ],
 )
@@ -85,16 +87,44 @@ def test_a_bad_file_is_told_in_one_line(tmp_path: Path, text: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("workers: 1\n\nthreads: few\n", "line 3: threads: "),
+        (
+            "# ours\nmax_sesions: 2\n",
+            "line 2: max_sesions: .*; did you mean max_sessions",
+        ),
+        ("workers: 1\nthreads: [\n", "line 3"),
+    ],
+)
+def test_a_mistake_in_the_file_is_told_with_its_line_and_setting(
+    tmp_path: Path, text: str, where: str
+) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(SettingsError, match=f"config file {path}.*{where}"):
+        load_settings(path)
+
+
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="absent"):
         load_settings(tmp_path / "absent.yaml")
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:1", "[::]:1", "example.org:1"])
-def test_other_hosts_are_served_only_with_a_token_or_if_said_to_be_safe(address: str) -> None:
-    with pytest.raises(SettingsError, match="GRADWIRE_TOKEN"):
-        load_settings(address=address)
-    load_settings(address=address, token="secret")
+def test_other_hosts_are_served_with_tls_and_tokens_unless_told_in_plain_words(
+    address: str,
+) -> None:
+    tls: dict[str, Any] = {"tls_certificate_file": "cert.pem", "tls_key_file": "key.pem"}
+    with pytest.raises(SettingsError, match=r"there is no TLS.*--plaintext.*--insecure"):
+        load_settings(address=address, token="secret")
+    for given in ({"plaintext": True}, tls):
+        with pytest.raises(SettingsError, match=r"there is no token.*GRADWIRE_TOKEN.*--insecure"):
+            load_settings(address=address, **given)
+        load_settings(address=address, token="secret", **given)
+        load_settings(address=address, tokens_file="tokens", **given)
+    load_settings(address=address, tls_client_ca_file="ca.pem", **tls)
     load_settings(address=address, insecure=True)
 
 

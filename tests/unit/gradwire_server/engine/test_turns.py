@@ -126,6 +126,26 @@ def test_sessions_take_turns_command_by_command() -> None:
     assert bench.answers.ended[-2:] == [short, long]
 
 
+def test_a_tenant_gets_its_share_however_many_sessions_another_floods() -> None:
+    bench = Bench()
+    flooding = range(10, 20)
+    for session in flooding:
+        bench.engine.open_session(session, f"sessions/{session}", "flooding")
+        bench.seqs[session] = 0
+    bench.engine.open_session(20, "sessions/20", "modest")
+    bench.seqs[20] = 0
+    for session in (*flooding, 20):
+        bench.execute(session, DRAW)
+    before = len(bench.answers.ended)
+    flood = {bench.send(session, run(1)) for session in flooding for _ in range(10)}
+    modest = [bench.send(20, run(1)) for _ in range(10)]
+    bench.finish()
+    ended = bench.answers.ended[before:]
+    # One turn of a hundred sessions' is followed by one of the other tenant's.
+    assert ended[: 2 * len(modest)][1::2] == modest
+    assert set(ended[: 2 * len(modest)][::2]) < flood
+
+
 def test_calls_of_one_session_are_answered_in_order() -> None:
     bench = Bench()
     bench.execute(FIRST, DRAW)

@@ -1,12 +1,18 @@
 import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 import pytest
 
+from gradwire.v1 import sessions_pb2
+from gradwire_server.access.identity import DEFAULT_TENANT, Caller, Role, enter_call
 from gradwire_server.errors import GradwireError, Reason
 from gradwire_server.limits import Limits
 from gradwire_server.sessions.registry import SessionRegistry
-from gradwire_server.workers.frames import FrameKind
+from gradwire_server.workers.frames import Frame, FrameKind
 from tests.fakes.pool import FakePool
+
+T = TypeVar("T")
 
 FAILURE = GradwireError(Reason.UNKNOWN_NAME, "no such class").to_status().SerializeToString()
 
@@ -27,7 +33,9 @@ async def test_a_session_is_opened_on_its_worker_under_its_public_name() -> None
     opened = pool.links[0].sent[0]
     assert opened.kind is FrameKind.OPEN_SESSION
     assert opened.session == session.number
-    assert opened.payload.decode() == session.name
+    assert sessions_pb2.Session.FromString(opened.payload) == sessions_pb2.Session(
+        name=session.name, tenant=DEFAULT_TENANT
+    )
     assert registry.get(session.name) is registry.get(f"{session.name}/models/m") is session
 
 
@@ -274,3 +282,55 @@ async def test_waiting_for_a_worker_ends_when_the_server_stops() -> None:
     registry.placement.close(GradwireError(Reason.SHUTTING_DOWN, "stopping"))
     with pytest.raises(GradwireError, match="stopping"):
         await creating
+
+
+async def as_caller(who: Caller, work: Coroutine[Any, Any, T]) -> T:
+    """Does work in a call of somebody's."""
+
+    async def call() -> T:
+        enter_call(who)
+        return await work
+
+    return await asyncio.create_task(call())
+
+
+async def reason_as(who: Caller, registry: SessionRegistry, name: str) -> Reason | None:
+    """Returns why somebody cannot get a session; none if it can be had."""
+
+    async def get() -> Reason | None:
+        try:
+            registry.get(name)
+        except GradwireError as error:
+            return error.reason
+        return None
+
+    return await as_caller(who, get())
+
+
+async def test_a_session_is_there_for_its_tenant_and_for_admins_only() -> None:
+    pool = FakePool("cpu")
+    registry = registry_over(pool)
+    acme, other = Caller(tenant="acme"), Caller(tenant="other")
+    admin = Caller(tenant="other", role=Role.ADMIN)
+    session = await as_caller(acme, registry.create())
+    assert session.owner == "acme"
+    assert await reason_as(acme, registry, session.name) is None
+    assert await reason_as(admin, registry, session.name) is None
+    assert await reason_as(other, registry, session.name) is Reason.SESSION_NOT_FOUND
+    assert await reason_as(other, registry, f"{session.name}/models/m") is Reason.SESSION_NOT_FOUND
+    pool.lose(0)
+    assert await reason_as(acme, registry, session.name) is Reason.SESSION_LOST
+    assert await reason_as(other, registry, session.name) is Reason.SESSION_NOT_FOUND
+
+
+async def test_a_request_id_of_one_tenant_says_nothing_to_another() -> None:
+    registry = registry_over(FakePool("cpu"))
+    answers = iter((b"first", b"second"))
+
+    async def start() -> Frame:
+        return Frame(kind=FrameKind.REPLY, payload=next(answers))
+
+    acme, other = Caller(tenant="acme"), Caller(tenant="other")
+    for who, expected in ((acme, b"first"), (other, b"second"), (acme, b"first")):
+        frame = await as_caller(who, registry.once("the same", "CreateSession", b"", start))
+        assert frame.payload == expected

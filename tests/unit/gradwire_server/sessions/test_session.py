@@ -29,6 +29,7 @@ def make_session(link: FakeLink, **limits: int) -> Session:
         number=7,
         worker=Worker("worker-0", "cpu"),
         link=link,
+        owner="default",
         limits=Limits(**limits),
     )
 

@@ -1,6 +1,7 @@
 from google.protobuf.descriptor import MethodDescriptor
 
-from gradwire_server.transport.routes import ROUTES, SERVICES, Route
+from gradwire_server.access.identity import Role
+from gradwire_server.transport.routes import READS, ROUTES, SERVICES, Route, needed_role
 
 METHODS = {
     f"{service.name}.{method.name}": method for service in SERVICES for method in service.methods
@@ -33,3 +34,16 @@ def test_requests_that_are_routed_by_session_begin_with_a_name() -> None:
     for name, route in ROUTES.items():
         if route not in {Route.FRONT, Route.ANY_WORKER}:
             assert has_name(METHODS[name]), name
+
+
+def test_who_only_looks_may_call_what_changes_nothing_and_no_more() -> None:
+    assert set(METHODS) >= READS
+    for name, method in METHODS.items():
+        path = f"/{method.containing_service.full_name}/{method.name}"
+        looks = method.name.startswith(("Get", "List", "Fetch", "Watch", "Download"))
+        assert needed_role(path) is (Role.READ_ONLY if looks else Role.USER), name
+
+
+def test_looking_into_the_server_needs_an_admin() -> None:
+    assert needed_role("/grpc.channelz.v1.Channelz/GetServers") is Role.ADMIN
+    assert needed_role("/grpc.reflection.v1.ServerReflection/Info") is Role.READ_ONLY

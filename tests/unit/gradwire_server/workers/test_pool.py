@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gradwire.v1 import sessions_pb2
 from gradwire_server.limits import Limits
 from gradwire_server.storage import StorageConfig
 from gradwire_server.workers.frames import Frame, FrameKind
@@ -38,7 +39,9 @@ async def condition(pool: WorkerPool, holds: Callable[[], bool]) -> None:
 
 
 def open_session(number: int = 1) -> Frame:
-    return Frame(kind=FrameKind.OPEN_SESSION, session=number, payload=b"sessions/x")
+    opened = sessions_pb2.Session(name="sessions/x", tenant="acme")
+    payload = opened.SerializeToString()
+    return Frame(kind=FrameKind.OPEN_SESSION, session=number, payload=payload)
 
 
 async def test_a_worker_becomes_ready_and_says_what_it_is(pool: WorkerPool) -> None:
