@@ -31,7 +31,8 @@ RUN python -m venv /opt/gradwire
 COPY pyproject.toml constraints.txt ./
 RUN python -c "import tomllib; \
 project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-requirements = project['dependencies'] + project['optional-dependencies']['server']; \
+requirements = project['dependencies'] + project['optional-dependencies']['server'] \
+    + project['optional-dependencies']['s3']; \
 print(*requirements, sep='\n', file=open('requirements.txt', 'w'))" \
     && pip install --quiet --constraint constraints.txt --upgrade pip \
     && if [ -n "${TORCH_INDEX_URL}" ]; then \

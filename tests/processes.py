@@ -13,6 +13,7 @@ import grpc
 from gradwire.transport.channel import open_channel
 from gradwire.transport.tls import Tls
 from gradwire.v1 import (
+    datasets_pb2_grpc,
     models_pb2_grpc,
     runs_pb2_grpc,
     server_pb2,
@@ -109,6 +110,7 @@ class Stubs:
         self.sessions: Any = sessions_pb2_grpc.SessionServiceStub(channel)
         self.models: Any = models_pb2_grpc.ModelServiceStub(channel)
         self.runs: Any = runs_pb2_grpc.RunServiceStub(channel)
+        self.datasets: Any = datasets_pb2_grpc.DatasetServiceStub(channel)
         self.server: Any = server_pb2_grpc.ServerServiceStub(channel)
 
     def workers(self) -> list[server_pb2.Worker]:

@@ -9,7 +9,7 @@
     ├── LimitError                also a MemoryError: a limit or the memory of the server
     ├── StorageError              also an OSError: the server's storage is full or refuses
     ├── RequestError              also a ValueError: the server refused a request as malformed
-    ├── NotFoundError             also a LookupError: no such session, model or value
+    ├── NotFoundError             also a LookupError: no such session, model, value, dataset
     ├── AuthenticationError       also a PermissionError: the token is missing, wrong or not enough
     ├── ServerError               also a RuntimeError: the server failed unexpectedly
     └── OperationError            torch raised; also an instance of the class that torch raised
@@ -120,11 +120,11 @@ class RequestError(GradwireError, ValueError):
 
 
 class NotFoundError(GradwireError, LookupError):
-    """There is no such session, model or value."""
+    """There is no such session, model, value or dataset."""
 
 
 class AuthenticationError(GradwireError, PermissionError):
-    """The token is missing or wrong, or its role does not allow what was asked."""
+    """The token is missing or wrong, or its role or the settings do not allow what was asked."""
 
 
 class ServerError(GradwireError, RuntimeError):
@@ -190,12 +190,15 @@ _REASONS: dict[str, type[GradwireError]] = {
     "MODEL_NOT_FOUND": NotFoundError,
     "HANDLE_NOT_FOUND": NotFoundError,
     "TENSOR_NOT_FOUND": NotFoundError,
+    "DATASET_NOT_FOUND": NotFoundError,
+    "FILE_NOT_FOUND": NotFoundError,
     "LIMIT_EXCEEDED": LimitError,
     "OUT_OF_MEMORY": LimitError,
     "STORAGE_FULL": StorageError,
     "STORAGE_FAILED": StorageError,
     "UNAUTHENTICATED": AuthenticationError,
     "PERMISSION_DENIED": AuthenticationError,
+    "URI_NOT_ALLOWED": AuthenticationError,
     "SESSION_LOST": SessionLostError,
     "SHUTTING_DOWN": ServerUnavailableError,
     "NOT_READY": ServerUnavailableError,

@@ -92,6 +92,19 @@ class Settings(BaseSettings):
     max_queued_messages: int = Field(
         _DEFAULTS.max_queued_messages, ge=1, description="Most messages of a session that wait."
     )
+    max_dataset_bytes: int = Field(
+        _DEFAULTS.max_dataset_bytes, ge=0, description="Most bytes of one dataset."
+    )
+    max_dataset_columns: int = Field(
+        _DEFAULTS.max_dataset_columns, ge=1, description="Most columns of a dataset."
+    )
+    max_total_dataset_bytes: int = Field(
+        _DEFAULTS.max_total_dataset_bytes, ge=0, description="Most bytes of all datasets together."
+    )
+    allowed_data_prefixes: str = Field(
+        "",
+        description="Where runs may read files: folders or URLs of folders, separated by commas.",
+    )
     session_idle_timeout_seconds: float = Field(
         _DEFAULTS.session_idle_timeout_seconds,
         ge=0,
@@ -101,7 +114,11 @@ class Settings(BaseSettings):
     @property
     def storage_config(self) -> StorageConfig:
         """Where durable data is, and how much of it may be copied here."""
-        return StorageConfig(url=self.storage, max_cache_bytes=self.storage_cache_bytes)
+        return StorageConfig(
+            url=self.storage,
+            max_cache_bytes=self.storage_cache_bytes,
+            allowed_data_prefixes=tuple(filter(None, self.allowed_data_prefixes.split(","))),
+        )
 
     @property
     def limits(self) -> Limits:
@@ -134,6 +151,14 @@ class Settings(BaseSettings):
     @classmethod
     def _check_device(cls, value: str) -> str:
         parse_devices(value)
+        return value
+
+    @field_validator("allowed_data_prefixes")
+    @classmethod
+    def _check_prefixes(cls, value: str) -> str:
+        for prefix in filter(None, value.split(",")):
+            if not _URL.fullmatch(prefix):
+                raise ValueError(f'"{prefix}" is neither a folder nor a URL of one')
         return value
 
     @field_validator("storage")

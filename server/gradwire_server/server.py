@@ -20,6 +20,7 @@ from gradwire_server.sessions.registry import SessionRegistry
 from gradwire_server.storage import Storage, StorageConfig
 from gradwire_server.transport.addresses import Address, remove_stale_socket
 from gradwire_server.transport.auth import AccessInterceptor
+from gradwire_server.transport.datasets import DatasetRpcs
 from gradwire_server.transport.front import FrontRpcs
 from gradwire_server.transport.handlers import Handlers
 from gradwire_server.transport.options import server_options
@@ -147,7 +148,8 @@ class Server:
             options=server_options(self._settings.max_message_bytes),
         )
         front = FrontRpcs(self.registry, self.pool)
-        handlers = Handlers(self.registry, front, self.traffic, self._tokens)
+        datasets = DatasetRpcs(self.storage, self._settings.limits)
+        handlers = Handlers(self.registry, front, datasets, self.traffic, self._tokens)
         server.add_generic_rpc_handlers(handlers.generic_handlers())
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = [service.full_name for service in SERVICES]

@@ -59,6 +59,17 @@ def test_the_server_imports_of_the_client_only_the_contract() -> None:
                 "gradwire_server.workers",
             ),
         ),
+        (
+            "datasets",
+            (
+                "torch",
+                "grpc",
+                "gradwire_server.engine",
+                "gradwire_server.sessions",
+                "gradwire_server.transport",
+                "gradwire_server.workers",
+            ),
+        ),
         ("transport", ("torch", "gradwire_server.engine")),
         ("sessions", ("torch", "grpc", "gradwire_server.engine", "gradwire_server.transport")),
         (

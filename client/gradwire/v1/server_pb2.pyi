@@ -76,20 +76,26 @@ class Worker(_message.Message):
     def __init__(self, id: _Optional[str] = ..., device: _Optional[str] = ..., device_name: _Optional[str] = ..., state: _Optional[_Union[WorkerState, str]] = ..., num_sessions: _Optional[int] = ..., num_restarts: _Optional[int] = ..., num_threads: _Optional[int] = ..., pid: _Optional[int] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_message_bytes", "max_sessions", "max_session_bytes", "max_program_operations", "max_queued_messages", "session_idle_timeout_seconds")
+    __slots__ = ("max_message_bytes", "max_sessions", "max_session_bytes", "max_program_operations", "max_queued_messages", "session_idle_timeout_seconds", "max_dataset_bytes", "max_dataset_columns", "max_total_dataset_bytes")
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_SESSIONS_FIELD_NUMBER: _ClassVar[int]
     MAX_SESSION_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_PROGRAM_OPERATIONS_FIELD_NUMBER: _ClassVar[int]
     MAX_QUEUED_MESSAGES_FIELD_NUMBER: _ClassVar[int]
     SESSION_IDLE_TIMEOUT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    MAX_DATASET_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_DATASET_COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    MAX_TOTAL_DATASET_BYTES_FIELD_NUMBER: _ClassVar[int]
     max_message_bytes: int
     max_sessions: int
     max_session_bytes: int
     max_program_operations: int
     max_queued_messages: int
     session_idle_timeout_seconds: float
-    def __init__(self, max_message_bytes: _Optional[int] = ..., max_sessions: _Optional[int] = ..., max_session_bytes: _Optional[int] = ..., max_program_operations: _Optional[int] = ..., max_queued_messages: _Optional[int] = ..., session_idle_timeout_seconds: _Optional[float] = ...) -> None: ...
+    max_dataset_bytes: int
+    max_dataset_columns: int
+    max_total_dataset_bytes: int
+    def __init__(self, max_message_bytes: _Optional[int] = ..., max_sessions: _Optional[int] = ..., max_session_bytes: _Optional[int] = ..., max_program_operations: _Optional[int] = ..., max_queued_messages: _Optional[int] = ..., session_idle_timeout_seconds: _Optional[float] = ..., max_dataset_bytes: _Optional[int] = ..., max_dataset_columns: _Optional[int] = ..., max_total_dataset_bytes: _Optional[int] = ...) -> None: ...
 
 class GetCatalogRequest(_message.Message):
     __slots__ = ()

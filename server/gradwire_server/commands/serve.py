@@ -55,6 +55,7 @@ def serve(
     tls_client_ca_file: Annotated[Path | None, _setting("tls_client_ca_file", _ACCESS)] = None,
     plaintext: Annotated[bool | None, _setting("plaintext", _ACCESS)] = None,
     insecure: Annotated[bool | None, _setting("insecure", _ACCESS)] = None,
+    allowed_data_prefixes: Annotated[str | None, _setting("allowed_data_prefixes", _ACCESS)] = None,
     max_message_bytes: Annotated[int | None, _setting("max_message_bytes", _LIMITS)] = None,
     max_sessions: Annotated[int | None, _setting("max_sessions", _LIMITS)] = None,
     max_session_bytes: Annotated[int | None, _setting("max_session_bytes", _LIMITS)] = None,
@@ -62,6 +63,11 @@ def serve(
         int | None, _setting("max_program_operations", _LIMITS)
     ] = None,
     max_queued_messages: Annotated[int | None, _setting("max_queued_messages", _LIMITS)] = None,
+    max_dataset_bytes: Annotated[int | None, _setting("max_dataset_bytes", _LIMITS)] = None,
+    max_dataset_columns: Annotated[int | None, _setting("max_dataset_columns", _LIMITS)] = None,
+    max_total_dataset_bytes: Annotated[
+        int | None, _setting("max_total_dataset_bytes", _LIMITS)
+    ] = None,
     session_idle_timeout_seconds: Annotated[
         float | None, _setting("session_idle_timeout_seconds", _LIMITS)
     ] = None,
@@ -93,6 +99,10 @@ def serve(
         max_session_bytes=max_session_bytes,
         max_program_operations=max_program_operations,
         max_queued_messages=max_queued_messages,
+        max_dataset_bytes=max_dataset_bytes,
+        max_dataset_columns=max_dataset_columns,
+        max_total_dataset_bytes=max_total_dataset_bytes,
+        allowed_data_prefixes=allowed_data_prefixes,
         session_idle_timeout_seconds=session_idle_timeout_seconds,
     )
     configure_logging(settings.log_format, settings.log_level)

@@ -64,7 +64,9 @@ class Engine:
             tenant: Whose it is.
         """
         self._activate(None)
-        session = Session(name, device=self._device, limits=self._limits, storage=self._storage)
+        session = Session(
+            name, device=self._device, limits=self._limits, storage=self._storage, tenant=tenant
+        )
         self._queues[session_id] = Queue(session, tenant)
 
     def close_session(self, session_id: int) -> None:

@@ -32,15 +32,23 @@ class Session:
         device: Where its tensors and modules live.
         limits: The limits in force.
         storage: Where durable data is.
+        tenant: Whose it is.
     """
 
     def __init__(
-        self, name: str, *, device: torch.device, limits: Limits, storage: Storage
+        self,
+        name: str,
+        *,
+        device: torch.device,
+        limits: Limits,
+        storage: Storage,
+        tenant: str = "",
     ) -> None:
         self.name = name
         self.device = device
         self.limits = limits
         self.storage = storage
+        self.tenant = tenant
         self.values: dict[int, Any] = {}
         self.models: dict[str, Model] = {}
         self.failed_seq = 0

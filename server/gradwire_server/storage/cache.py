@@ -25,22 +25,21 @@ class Cache:
         self._scratch = scratch
         self._max_bytes = max_bytes
 
-    def get(self, key: str, num_bytes: int, download: Callable[[Path], None]) -> Path:
-        """Returns the copy of an object, which is made if there is none.
+    def get(self, key: str, make: Callable[[Path], None]) -> Path:
+        """Returns a copy, which is made if there is none.
 
         Args:
-            key: Identifies the object and its contents.
-            num_bytes: Its size.
-            download: Writes its contents to a path.
+            key: Says what it is a copy of, and of which contents.
+            make: Writes it to a path.
         """
         path = self._folder / hashlib.sha256(key.encode()).hexdigest()
         try:
             os.utime(path)
         except FileNotFoundError:
             make_folder(self._folder)
-            self._make_room(num_bytes)
             with scratch_file(self._scratch) as copy:
-                download(copy)
+                make(copy)
+                self._make_room(copy.stat().st_size)
                 copy.replace(path)
         return path
 

@@ -5,7 +5,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,11 +37,14 @@ class StorageConfig:
         url: A folder, or a URL that fsspec knows, such as ``s3://bucket/folder``.
         cache_folder: Where copies of remote objects are kept; a folder of this user if empty.
         max_cache_bytes: How much they may take.
+        allowed_data_prefixes: Folders, or URLs of such, outside the storage that data may be read
+            from.
     """
 
     url: str
     cache_folder: str = ""
     max_cache_bytes: int = 64 * 1024**3
+    allowed_data_prefixes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,11 +232,17 @@ class Storage:
             info = self._fs.info(path)
             if info["type"] != "file":
                 raise FileNotFoundError(name)
-            return self._cache.get(
-                f"{self.config.url} {name} {self._fs.ukey(path)}",
-                int(info["size"]),
-                lambda copy: self._fs.get_file(path, str(copy)),
-            )
+            key = f"{self.config.url} {name} {self._fs.ukey(path)}"
+            return self._cache.get(key, lambda copy: self._fs.get_file(path, str(copy)))
+
+    def cached(self, key: str, make: Callable[[Path], None]) -> Path:
+        """Returns a local file that is made once and kept as long as there is room for it.
+
+        Args:
+            key: Says what it holds: equal keys, equal contents.
+            make: Writes it to a path.
+        """
+        return self._cache.get(key, make)
 
     def require_space(self, name: str, num_bytes: int) -> None:
         """Checks that an object of that size fits, as far as that can be known.

@@ -1,6 +1,6 @@
 """The gRPC handlers of all RPCs, made from the table of routes."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterable, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -11,6 +11,7 @@ from gradwire_server.access.tokens import Tokens
 from gradwire_server.errors import GradwireError, internal_error
 from gradwire_server.sessions.placement import not_ready
 from gradwire_server.sessions.registry import SessionRegistry
+from gradwire_server.transport.datasets import DatasetRpcs
 from gradwire_server.transport.execute import ExecuteStream
 from gradwire_server.transport.front import FrontRpcs
 from gradwire_server.transport.grpc_types import Context, Handler
@@ -39,6 +40,7 @@ class Handlers:
     Args:
         registry: The sessions.
         front: Answers what needs no worker.
+        datasets: Answers what is about datasets.
         traffic: Counts the calls.
         tokens: Knows the callers; none if no token is asked for.
     """
@@ -47,6 +49,7 @@ class Handlers:
         self,
         registry: SessionRegistry,
         front: FrontRpcs,
+        datasets: DatasetRpcs,
         traffic: Traffic,
         tokens: Tokens | None = None,
     ) -> None:
@@ -59,7 +62,13 @@ class Handlers:
             "ListSessions": front.list_sessions,
             "DeleteSession": front.delete_session,
             "GetServerInfo": front.get_server_info,
+            "CreateDataset": datasets.create_dataset,
+            "GetDataset": datasets.get_dataset,
+            "ListDatasets": datasets.list_datasets,
+            "DeleteDataset": datasets.delete_dataset,
+            "DescribeFiles": datasets.describe_files,
         }
+        self._uploads = {"UploadDataset": datasets.upload_dataset}
         self._answers: dict[Route, Callable[[str], Answer]] = {
             Route.FRONT: self._front.__getitem__,
             Route.ANY_WORKER: self._any_worker,
@@ -84,6 +93,9 @@ class Handlers:
         match route:
             case Route.EXECUTE:
                 return grpc.stream_stream_rpc_method_handler(self._guarded(self._execute))
+            case Route.UPLOAD:
+                upload = self._upload(self._uploads[method])
+                return grpc.stream_unary_rpc_method_handler(self._guarded(upload))
             case Route.RUN:
                 return grpc.unary_stream_rpc_method_handler(self._guarded(self._run(method)))
             case _:
@@ -116,6 +128,12 @@ class Handlers:
         async def behave(request: bytes, _: Context) -> bytes:
             check_size(request, limits)
             return await answer(request)
+
+        return behave
+
+    def _upload(self, answer: Callable[[AsyncIterable[bytes]], Awaitable[bytes]]) -> Behaviour:
+        async def behave(requests: AsyncIterable[bytes], _: Context) -> bytes:
+            return await answer(requests)
 
         return behave
 

@@ -5,13 +5,14 @@ from enum import Enum, auto
 
 from google.protobuf.descriptor import ServiceDescriptor
 
-from gradwire.v1 import models_pb2, runs_pb2, server_pb2, sessions_pb2
+from gradwire.v1 import datasets_pb2, models_pb2, runs_pb2, server_pb2, sessions_pb2
 from gradwire_server.access.identity import Role
 
 SERVICES: tuple[ServiceDescriptor, ...] = (
     sessions_pb2.DESCRIPTOR.services_by_name["SessionService"],
     models_pb2.DESCRIPTOR.services_by_name["ModelService"],
     runs_pb2.DESCRIPTOR.services_by_name["RunService"],
+    datasets_pb2.DESCRIPTOR.services_by_name["DatasetService"],
     server_pb2.DESCRIPTOR.services_by_name["ServerService"],
 )
 """The services of the contract."""
@@ -22,6 +23,8 @@ class Route(Enum):
 
     FRONT = auto()
     """Here."""
+    UPLOAD = auto()
+    """Here; many requests."""
     ANY_WORKER = auto()
     """By any ready worker; it concerns no session."""
     SESSION = auto()
@@ -54,6 +57,12 @@ ROUTES: Mapping[str, Route] = {
     "ModelService.FetchTensors": Route.SESSION,
     "ModelService.SetTensors": Route.SESSION,
     "RunService.Train": Route.RUN,
+    "DatasetService.CreateDataset": Route.FRONT,
+    "DatasetService.UploadDataset": Route.UPLOAD,
+    "DatasetService.GetDataset": Route.FRONT,
+    "DatasetService.ListDatasets": Route.FRONT,
+    "DatasetService.DeleteDataset": Route.FRONT,
+    "DatasetService.DescribeFiles": Route.FRONT,
     "ServerService.GetServerInfo": Route.FRONT,
     "ServerService.GetCatalog": Route.ANY_WORKER,
 }
@@ -67,6 +76,8 @@ READS: frozenset[str] = frozenset(
         "ModelService.GetModel",
         "ModelService.ListModels",
         "ModelService.FetchTensors",
+        "DatasetService.GetDataset",
+        "DatasetService.ListDatasets",
         "ServerService.GetServerInfo",
         "ServerService.GetCatalog",
     }

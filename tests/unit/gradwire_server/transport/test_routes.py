@@ -26,13 +26,17 @@ def test_method_names_are_unique_because_workers_are_told_only_those() -> None:
 def test_rpcs_that_stream_have_routes_that_do() -> None:
     for name, method in METHODS.items():
         shape = (method.client_streaming, method.server_streaming)
-        expected = {Route.EXECUTE: (True, True), Route.RUN: (False, True)}
+        expected = {
+            Route.EXECUTE: (True, True),
+            Route.RUN: (False, True),
+            Route.UPLOAD: (True, False),
+        }
         assert shape == expected.get(ROUTES[name], (False, False)), name
 
 
 def test_requests_that_are_routed_by_session_begin_with_a_name() -> None:
     for name, route in ROUTES.items():
-        if route not in {Route.FRONT, Route.ANY_WORKER}:
+        if route not in {Route.FRONT, Route.UPLOAD, Route.ANY_WORKER}:
             assert has_name(METHODS[name]), name
 
 
