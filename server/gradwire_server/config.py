@@ -1,5 +1,6 @@
 """The server's settings: command line over environment over YAML file over defaults."""
 
+import json
 import os
 import re
 from dataclasses import fields
@@ -16,6 +17,8 @@ from pydantic_settings import (
 )
 from yaml import MappingNode, YAMLError, compose
 
+from gradwire_server.access.quotas import Quota
+from gradwire_server.access.tokens import parse_tenant
 from gradwire_server.limits import Limits
 from gradwire_server.log import LogFormat, LogLevel
 from gradwire_server.storage import StorageConfig
@@ -105,6 +108,43 @@ class Settings(BaseSettings):
         "",
         description="Where runs may read files: folders or URLs of folders, separated by commas.",
     )
+    max_bytes: int = Field(
+        _DEFAULTS.max_bytes, ge=0, description="Most bytes of tensors in all sessions; 0: no limit."
+    )
+    max_runs: int = Field(
+        _DEFAULTS.max_runs, ge=0, description="Most runs in progress; 0: no limit."
+    )
+    max_requests_per_second: float = Field(
+        _DEFAULTS.max_requests_per_second,
+        ge=0,
+        description="Most requests and messages of streams a second; 0: no limit.",
+    )
+    max_tenant_sessions: int = Field(
+        _DEFAULTS.max_tenant_sessions, ge=0, description="Most sessions of a tenant; 0: no limit."
+    )
+    max_tenant_bytes: int = Field(
+        _DEFAULTS.max_tenant_bytes,
+        ge=0,
+        description="Most bytes of tensors in a tenant's sessions; 0: no limit.",
+    )
+    max_tenant_runs: int = Field(
+        _DEFAULTS.max_tenant_runs, ge=0, description="Most runs of a tenant; 0: no limit."
+    )
+    max_tenant_requests_per_second: float = Field(
+        _DEFAULTS.max_tenant_requests_per_second,
+        ge=0,
+        description="Most requests and messages of streams of a tenant a second; 0: no limit.",
+    )
+    max_tenant_message_bytes: int = Field(
+        _DEFAULTS.max_tenant_message_bytes,
+        ge=0,
+        description="Largest request of a tenant; 0: no limit of its own.",
+    )
+    tenants: dict[str, dict[str, float]] = Field(
+        default_factory=dict,
+        description="Tenants with limits of their own, as JSON: "
+        '{"acme": {"max_sessions": 8, "max_bytes": 1000000000}}.',
+    )
     session_idle_timeout_seconds: float = Field(
         _DEFAULTS.session_idle_timeout_seconds,
         ge=0,
@@ -166,6 +206,25 @@ class Settings(BaseSettings):
     def _check_storage(cls, value: str) -> str:
         if not _URL.fullmatch(value):
             raise ValueError(f'"{value}" is neither a URL such as s3://bucket/folder nor a folder')
+        return value
+
+    @field_validator("tenants", mode="before")
+    @classmethod
+    def _parse_tenants(cls, value: Any) -> Any:
+        # The command line has it as text; the environment and the file come parsed.
+        return json.loads(value) if isinstance(value, str) else value
+
+    @field_validator("tenants")
+    @classmethod
+    def _check_tenants(cls, value: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+        known = [quota.in_all for quota in Quota]
+        for tenant, limits in value.items():
+            parse_tenant(tenant)
+            for name, limit in limits.items():
+                if name not in known:
+                    raise ValueError(f'"{name}" of {tenant} is none of {", ".join(known)}')
+                if limit < 0:
+                    raise ValueError(f"{name} of {tenant} is {limit}; must not be negative")
         return value
 
     @model_validator(mode="after")

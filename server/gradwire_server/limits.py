@@ -18,6 +18,14 @@ class Limits:
         max_dataset_bytes: Most bytes of one dataset.
         max_dataset_columns: Most columns of a dataset.
         max_total_dataset_bytes: Most bytes of all datasets together.
+        max_bytes: Most bytes of tensors in all sessions; here and below, 0 is no limit.
+        max_runs: Most runs in progress.
+        max_requests_per_second: Most requests and messages of streams a second.
+        max_tenant_sessions: Most sessions of one tenant at once.
+        max_tenant_bytes: Most bytes of tensors in the sessions of one tenant.
+        max_tenant_runs: Most runs of one tenant in progress.
+        max_tenant_requests_per_second: Most requests of one tenant a second.
+        max_tenant_message_bytes: Largest request message of one tenant.
         session_idle_timeout_seconds: After how long without a command a session ends.
     """
 
@@ -29,4 +37,12 @@ class Limits:
     max_dataset_bytes: int = 64 * 1024 * MEBIBYTE
     max_dataset_columns: int = 1024
     max_total_dataset_bytes: int = 256 * 1024 * MEBIBYTE
+    max_bytes: int = 0
+    max_runs: int = 0
+    max_requests_per_second: float = 0.0
+    max_tenant_sessions: int = 0
+    max_tenant_bytes: int = 0
+    max_tenant_runs: int = 0
+    max_tenant_requests_per_second: float = 0.0
+    max_tenant_message_bytes: int = 0
     session_idle_timeout_seconds: float = 3600.0

@@ -12,6 +12,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from gradwire_server.access.identity import DEFAULT_TENANT, Role
+from gradwire_server.access.quotas import Quotas
 from gradwire_server.access.tokens import TokenEntry, Tokens, TokensFileError
 from gradwire_server.config import Settings, SettingsError
 from gradwire_server.errors import GradwireError
@@ -68,13 +69,15 @@ class Server:
         self.storage = _open_storage(settings.storage_config)
         launcher = Launcher(
             limits=settings.limits,
+            tenants=settings.tenants,
             storage=settings.storage_config,
             log_format=settings.log_format,
             log_level=settings.log_level,
             command=worker_command,
         )
         self.pool = WorkerPool(launcher)
-        self.registry = SessionRegistry(self.pool, settings.limits)
+        quotas = Quotas(settings.limits, settings.tenants)
+        self.registry = SessionRegistry(self.pool, settings.limits, quotas)
         self.traffic = Traffic()
         self._tokens = _make_tokens(settings)
         self._credentials = _make_credentials(settings)
@@ -148,7 +151,7 @@ class Server:
             options=server_options(self._settings.max_message_bytes),
         )
         front = FrontRpcs(self.registry, self.pool)
-        datasets = DatasetRpcs(self.storage, self._settings.limits)
+        datasets = DatasetRpcs(self.storage, self._settings.limits, self.registry.quotas)
         handlers = Handlers(self.registry, front, datasets, self.traffic, self._tokens)
         server.add_generic_rpc_handlers(handlers.generic_handlers())
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

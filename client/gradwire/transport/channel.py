@@ -118,6 +118,23 @@ def is_transient(error: grpc.RpcError) -> bool:
     )
 
 
+def refused_for(error: grpc.RpcError) -> float | None:
+    """Returns for how many seconds the server takes no requests, if it said so; else None.
+
+    Such a request was not looked at, so it may be sent again whatever it changes.
+    """
+    packed = _packed_status(error)
+    if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED or packed is None:
+        return None
+    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+    for detail in status_pb2.Status.FromString(packed).details:
+        for kind in (info, retry):
+            detail.Unpack(kind)
+    if not info.metadata["limit"].endswith("requests_per_second"):
+        return None
+    return float(retry.retry_delay.ToNanoseconds()) / 1e9
+
+
 def _packed_status(error: grpc.RpcError) -> bytes | None:
     """Returns the serialized google.rpc.Status that the server sent along, if it did."""
     for entry in error.trailing_metadata() or ():
@@ -173,6 +190,8 @@ def call_unary(
 ) -> Response:
     """Calls a unary RPC; a request that may be repeated is repeated while nobody answers.
 
+    A request that was refused because too many came is sent again when the server says.
+
     Args:
         method: The stub's method.
         request: Its request. It is sent again only if it changes nothing or carries a `request_id`.
@@ -193,7 +212,7 @@ def call_unary(
                 metadata=call_metadata(token),
             )
         except grpc.RpcError as error:
-            delay = next(delays, None) if is_transient(error) else None
-            if delay is None:
+            delay = next(delays, None) if is_transient(error) else refused_for(error)
+            if delay is None or time.monotonic() + delay > deadline:
                 raise rpc_error(error, address) from None
             time.sleep(delay)

@@ -8,6 +8,8 @@ import structlog
 import torch
 
 from gradwire.v1 import server_pb2
+from gradwire_server.access.quotas import Quotas
+from gradwire_server.engine.holdings import Holdings
 from gradwire_server.engine.session import Session
 from gradwire_server.engine.tasks import (
     Answers,
@@ -34,12 +36,19 @@ class Engine:
     Args:
         device: Where sessions live.
         limits: The limits in force.
+        quotas: The quotas in force; those among `limits` if none are given.
         storage: Where durable data is.
         answers: Where answers go.
     """
 
     def __init__(
-        self, *, device: torch.device, limits: Limits, storage: Storage, answers: Answers
+        self,
+        *,
+        device: torch.device,
+        limits: Limits,
+        storage: Storage,
+        answers: Answers,
+        quotas: Quotas | None = None,
     ) -> None:
         self._device = device
         self._limits = limits
@@ -48,6 +57,7 @@ class Engine:
         self._queues: dict[int, Queue] = {}
         self._shared = Queue(None)
         self._ready = Turns()
+        self._holdings = Holdings(quotas or Quotas(limits))
         self._active: Session | None = None
 
     @property
@@ -68,6 +78,7 @@ class Engine:
             name, device=self._device, limits=self._limits, storage=self._storage, tenant=tenant
         )
         self._queues[session_id] = Queue(session, tenant)
+        self._holdings.add(tenant, session.budget)
 
     def close_session(self, session_id: int) -> None:
         """Forgets a session and gives its memory back; its calls fail with SESSION_NOT_FOUND."""
@@ -75,6 +86,7 @@ class Engine:
         if queue is None or queue.session is None:
             return
         session = queue.session
+        self._holdings.remove(queue.tenant, session.budget)
         if self._active is session:
             self._active = None
         if queue.ready:

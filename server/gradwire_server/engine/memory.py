@@ -33,17 +33,37 @@ class Budget:
         self._limit_bytes = limit_bytes
         self._values = values
         self._estimate_bytes = 0
-        self._fresh: list[weakref.ref[Any]] = []
+        self._fresh: dict[int, weakref.ref[Any]] = {}
+        self._reserve_shared: Callable[[int], None] | None = None
+
+    @property
+    def estimate_bytes(self) -> int:
+        """About how much the session holds, without looking."""
+        return self._estimate_bytes
+
+    def share_with(self, reserve: Callable[[int], None]) -> None:
+        """Has `reserve` asked as well, which raises if others together hold too much."""
+        self._reserve_shared = reserve
+
+    def measure(self) -> int:
+        """Returns how many bytes the session holds, counted now."""
+        self._estimate_bytes = held_bytes([*self._values(), *self._alive()])
+        return self._estimate_bytes
 
     def reserve(self, needed_bytes: int, what: str) -> None:
         """Raises LIMIT_EXCEEDED if `needed_bytes` more would be too much; allocates nothing."""
+        self._reserve_own(needed_bytes, what)
+        if self._reserve_shared is not None:
+            self._reserve_shared(needed_bytes)
+
+    def _reserve_own(self, needed_bytes: int, what: str) -> None:
         held = self._estimate_bytes
         if needed_bytes <= QUICK_BYTES and held + needed_bytes <= self._limit_bytes:
             return
         if needed_bytes <= self._limit_bytes:
             # The estimate counts what is long released, and misses what grew by itself, such as
             # gradients and the state of optimizers.
-            held = self._estimate_bytes = held_bytes([*self._values(), *self._alive()])
+            held = self.measure()
             if held + needed_bytes <= self._limit_bytes:
                 return
         raise GradwireError(
@@ -64,7 +84,8 @@ class Budget:
         Raises:
             GradwireError: With it the session would hold more than it may; LIMIT_EXCEEDED.
         """
-        added = _bytes_of(value)
+        noted = self._fresh.get(id(value))
+        added = 0 if noted is not None and noted() is value else _bytes_of(value)
         self.reserve(added, what)
         self._estimate_bytes += added
 
@@ -76,15 +97,15 @@ class Budget:
         """
         self._estimate_bytes += _bytes_of(value)
         if isinstance(value, torch.Tensor | torch.nn.Module):
-            self._fresh.append(weakref.ref(value))
+            self._fresh[id(value)] = weakref.ref(value)
 
     def end_turn(self) -> None:
         """Forgets what was noted; the session holds it by now, or nobody does."""
         if self._fresh:
-            self._fresh = []
+            self._fresh = {}
 
     def _alive(self) -> Iterator[Any]:
-        for reference in self._fresh:
+        for reference in self._fresh.values():
             value = reference()
             if value is not None:
                 yield value

@@ -11,7 +11,8 @@ import structlog
 
 from gradwire.v1 import sessions_pb2
 from gradwire_server.access.identity import caller
-from gradwire_server.errors import GradwireError, Reason, invalid
+from gradwire_server.access.quotas import Quota, Quotas
+from gradwire_server.errors import GradwireError, invalid
 from gradwire_server.limits import Limits
 from gradwire_server.sessions.answers import failure_of
 from gradwire_server.sessions.names import (
@@ -49,16 +50,17 @@ class SessionRegistry:
     Args:
         pool: Where sessions are placed.
         limits: The limits in force.
+        quotas: What tenants may use; the quotas among `limits` if none are given.
     """
 
-    def __init__(self, pool: WorkerPool, limits: Limits) -> None:
+    def __init__(self, pool: WorkerPool, limits: Limits, quotas: Quotas | None = None) -> None:
         self.limits = limits
+        self.quotas = quotas or Quotas(limits)
         self._requests = OnceOnly()
         self.placement = Placement(pool)
         self._sessions: dict[str, Session] = {}
         self._lost: OrderedDict[str, _Lost] = OrderedDict()
         self._numbers = itertools.count(1)
-        self._num_opening = 0
         self._closing: set[asyncio.Task[None]] = set()
         pool.on_lost.append(self._lose)
 
@@ -104,16 +106,16 @@ class SessionRegistry:
                 "display_name",
                 f"has {len(display_name)} characters; {MAX_DISPLAY_NAME_LENGTH} at most",
             )
-        if len(self._sessions) + self._num_opening >= self.limits.max_sessions:
-            raise self._too_many()
-        self._num_opening += 1
+        tenant = caller().tenant
+        self.quotas.take(Quota.SESSIONS, tenant)
         try:
             while True:
                 worker = await self.placement.choose(device)
                 with contextlib.suppress(LinkLostError):
                     return await self._open(worker, display_name)
-        finally:
-            self._num_opening -= 1
+        except BaseException:
+            self.quotas.give_back(Quota.SESSIONS, tenant)
+            raise
 
     async def call_in_new(self, method: str, payload: bytes) -> Frame:
         """Carries out a unary RPC in a session made for it, which goes again if the call fails.
@@ -164,6 +166,7 @@ class SessionRegistry:
         """Ends all sessions with an error, without telling their workers."""
         for session in self._sessions.values():
             session.end(error)
+            self.quotas.give_back(Quota.SESSIONS, session.owner)
         self._sessions.clear()
 
     async def expire(self) -> None:
@@ -216,7 +219,8 @@ class SessionRegistry:
 
     def _end(self, session: Session) -> "asyncio.Task[None]":
         """Ends a session now; the task is done when its memory is given back."""
-        self._sessions.pop(session.name, None)
+        if self._sessions.pop(session.name, None) is not None:
+            self.quotas.give_back(Quota.SESSIONS, session.owner)
         session.end(session_not_found(session.name))
         task = asyncio.create_task(self._close(session))
         self._closing.add(task)
@@ -234,6 +238,7 @@ class SessionRegistry:
         """Ends all sessions of a worker's process that died."""
         for session in [held for held in self._sessions.values() if held.link is link]:
             del self._sessions[session.name]
+            self.quotas.give_back(Quota.SESSIONS, session.owner)
             self._lost[session.name] = _Lost(worker.id, session.owner)
             session.end(session_lost(session.name, worker.id))
             log.warning("session lost", session=session.log_name, worker=worker.id)
@@ -245,13 +250,3 @@ class SessionRegistry:
         if lost is None or not caller().sees(lost.owner):
             return session_not_found(name)
         return session_lost(name, lost.worker)
-
-    def _too_many(self) -> GradwireError:
-        limit = self.limits.max_sessions
-        return GradwireError(
-            Reason.LIMIT_EXCEEDED,
-            f"There are {limit} sessions, which is the limit max_sessions. Delete one that is not "
-            "needed any more, or wait until one expires.",
-            metadata={"limit": "max_sessions", "value": str(limit)},
-            retry_after_seconds=LONGEST_SWEEP_SECONDS,
-        )

@@ -10,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from gradwire.v1 import datasets_pb2
 from gradwire.v1.dtypes import BY_DATA_TYPE, BY_NAME
 from gradwire_server.access.identity import caller
+from gradwire_server.access.quotas import Quotas
 from gradwire_server.datasets.columns import Column, Schema
 from gradwire_server.datasets.files import open_files
 from gradwire_server.datasets.store import (
@@ -24,7 +25,6 @@ from gradwire_server.errors import GradwireError, Reason, invalid
 from gradwire_server.limits import Limits
 from gradwire_server.storage import Storage
 from gradwire_server.transport.keys import decode
-from gradwire_server.transport.sizes import check_size
 
 DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000
@@ -40,11 +40,13 @@ class DatasetRpcs:
     Args:
         storage: Where datasets are.
         limits: The limits in force.
+        quotas: What tenants may use.
     """
 
-    def __init__(self, storage: Storage, limits: Limits) -> None:
+    def __init__(self, storage: Storage, limits: Limits, quotas: Quotas) -> None:
         self._storage = storage
         self._limits = limits
+        self._quotas = quotas
         self._uploads: dict[tuple[str, str], Upload] = {}
         # What is stored changes under this lock, what an upload holds under the upload's.
         self._lock = asyncio.Lock()
@@ -64,7 +66,7 @@ class DatasetRpcs:
         upload: Upload | None = None
         offset = 0
         async for payload in pieces:
-            check_size(payload, self._limits)
+            self._quotas.check_message(len(payload), caller().tenant)
             piece = decode(datasets_pb2.UploadDatasetRequest, payload)
             if upload is None:
                 dataset_id(piece.name)

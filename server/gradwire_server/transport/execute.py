@@ -14,7 +14,6 @@ from gradwire_server.sessions.registry import SessionRegistry
 from gradwire_server.sessions.session import Session
 from gradwire_server.transport.grpc_types import Context
 from gradwire_server.transport.keys import execute_key
-from gradwire_server.transport.sizes import check_size
 from gradwire_server.transport.statuses import FailedCallError
 from gradwire_server.transport.traffic import Traffic
 from gradwire_server.workers.frames import FrameKind
@@ -94,7 +93,11 @@ class ExecuteStream:
         if self._tokens is not None:
             # A stream may outlive the token that it was opened with.
             self._tokens.check(self._caller)
-        check_size(message, self._registry.limits)
+        quotas, tenant = self._registry.quotas, self._caller.tenant
+        # A stream waits where a call would be refused: nothing more is read from it meanwhile.
+        if delay := quotas.delay_of_request(tenant):
+            await asyncio.sleep(delay)
+        quotas.check_message(len(message), tenant)
         key = execute_key(message)
         session = self._session
         if session is None:

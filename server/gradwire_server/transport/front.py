@@ -10,8 +10,9 @@ from importlib import metadata
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from gradwire.v1 import server_pb2, sessions_pb2
+from gradwire_server.access.identity import caller
+from gradwire_server.access.quotas import Quota
 from gradwire_server.errors import invalid
-from gradwire_server.limits import Limits
 from gradwire_server.sessions.registry import SessionRegistry
 from gradwire_server.sessions.session import Session
 from gradwire_server.transport.keys import decode
@@ -103,7 +104,7 @@ class FrontRpcs:
             torch_version=known[0] if known else self._versions["torch"],
             python_version=platform.python_version(),
             workers=[self._worker_message(worker) for worker in self._pool.workers],
-            limits=limits_message(self._registry.limits),
+            limits=self._limits_message(caller().tenant),
         )
         return response.SerializeToString()
 
@@ -116,6 +117,19 @@ class FrontRpcs:
         message.state = _STATES[worker.state]
         message.num_sessions = sum(held.worker is worker for held in self._registry.visible())
         message.num_restarts = worker.num_restarts
+        return message
+
+    def _limits_message(self, tenant: str) -> server_pb2.Limits:
+        """Returns the limits in force for a tenant."""
+        quotas = self._registry.quotas
+        message = server_pb2.Limits(**asdict(self._registry.limits))
+        for quota in Quota:
+            limit = quotas.limit(quota, tenant)
+            setattr(message, quota.of_tenant, type(getattr(message, quota.of_tenant))(limit))
+        if message.max_tenant_message_bytes:
+            message.max_message_bytes = min(
+                message.max_message_bytes, message.max_tenant_message_bytes
+            )
         return message
 
 
@@ -133,11 +147,6 @@ def session_message(session: Session) -> sessions_pb2.Session:
     if session.expire_time is not None:
         message.expire_time.CopyFrom(_timestamp(session.expire_time))
     return message
-
-
-def limits_message(limits: Limits) -> server_pb2.Limits:
-    """Returns the limits as a message."""
-    return server_pb2.Limits(**asdict(limits))
 
 
 def _timestamp(time: datetime) -> Timestamp:

@@ -1,5 +1,6 @@
 """The gRPC handlers of all RPCs, made from the table of routes."""
 
+import asyncio
 from collections.abc import AsyncIterable, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import grpc
 import structlog
 
+from gradwire_server.access.identity import caller
+from gradwire_server.access.quotas import Quota
 from gradwire_server.access.tokens import Tokens
 from gradwire_server.errors import GradwireError, internal_error
 from gradwire_server.sessions.placement import not_ready
@@ -17,7 +20,6 @@ from gradwire_server.transport.front import FrontRpcs
 from gradwire_server.transport.grpc_types import Context, Handler
 from gradwire_server.transport.keys import routing_key
 from gradwire_server.transport.routes import ROUTES, SERVICES, Route
-from gradwire_server.transport.sizes import check_size
 from gradwire_server.transport.statuses import FailedCallError, abort
 from gradwire_server.transport.traffic import Traffic
 from gradwire_server.workers.frames import Frame, FrameKind
@@ -92,7 +94,9 @@ class Handlers:
     def _handler(self, route: Route, method: str) -> Handler:
         match route:
             case Route.EXECUTE:
-                return grpc.stream_stream_rpc_method_handler(self._guarded(self._execute))
+                return grpc.stream_stream_rpc_method_handler(
+                    self._guarded(self._execute, waits=True)
+                )
             case Route.UPLOAD:
                 upload = self._upload(self._uploads[method])
                 return grpc.stream_unary_rpc_method_handler(self._guarded(upload))
@@ -102,12 +106,21 @@ class Handlers:
                 behaviour = self._unary(self._answers[route](method))
                 return grpc.unary_unary_rpc_method_handler(self._guarded(behaviour))
 
-    def _guarded(self, behaviour: Behaviour) -> Behaviour:
-        """Returns the behaviour with its calls counted and its exceptions turned into statuses."""
-        traffic = self._traffic
+    def _guarded(self, behaviour: Behaviour, *, waits: bool = False) -> Behaviour:
+        """Returns the behaviour with its calls counted and its exceptions turned into statuses.
+
+        Args:
+            behaviour: What to guard.
+            waits: Whether calls that come too fast wait, rather than being refused.
+        """
+        traffic, quotas = self._traffic, self._registry.quotas
 
         async def handle(request: Any, context: Context) -> Any:
             try:
+                if waits:
+                    await asyncio.sleep(quotas.delay_of_request(caller().tenant))
+                else:
+                    quotas.take_request(caller().tenant)
                 traffic.enter()
                 try:
                     return await behaviour(request, context)
@@ -123,10 +136,10 @@ class Handlers:
         return handle
 
     def _unary(self, answer: Answer) -> Behaviour:
-        limits = self._registry.limits
+        quotas = self._registry.quotas
 
         async def behave(request: bytes, _: Context) -> bytes:
-            check_size(request, limits)
+            quotas.check_message(len(request), caller().tenant)
             return await answer(request)
 
         return behave
@@ -181,15 +194,19 @@ class Handlers:
         registry = self._registry
 
         async def behave(request: bytes, context: Context) -> None:
-            check_size(request, registry.limits)
+            tenant = caller().tenant
+            registry.quotas.check_message(len(request), tenant)
             key = routing_key(request)
-            run = registry.get(key.name).run(method, key.request_id, request)
-            async with aclosing(run.follow()) as frames:
-                async for frame in frames:
-                    if frame.kind is FrameKind.FAILURE:
-                        raise FailedCallError(frame)
-                    if frame.kind is FrameKind.EVENT:
-                        await context.write(frame.payload)
+            session = registry.get(key.name)
+            # A run goes on as long as somebody follows it.
+            with registry.quotas.holding(Quota.RUNS, tenant):
+                run = session.run(method, key.request_id, request)
+                async with aclosing(run.follow()) as frames:
+                    async for frame in frames:
+                        if frame.kind is FrameKind.FAILURE:
+                            raise FailedCallError(frame)
+                        if frame.kind is FrameKind.EVENT:
+                            await context.write(frame.payload)
 
         return behave
 

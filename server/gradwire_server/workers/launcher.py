@@ -6,8 +6,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 
 from gradwire_server.limits import Limits
 from gradwire_server.storage import StorageConfig
@@ -48,6 +48,7 @@ class Launcher:
 
     Attributes:
         limits: The limits that they enforce.
+        tenants: Tenants with limits of their own, and those.
         storage: Where durable data is.
         log_format: ``json`` or ``text``.
         log_level: Such as ``info``.
@@ -55,6 +56,7 @@ class Launcher:
     """
 
     limits: Limits
+    tenants: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     storage: StorageConfig
     log_format: str = "text"
     log_level: str = "info"
@@ -82,6 +84,7 @@ class Launcher:
                     *("--device", device),
                     *("--threads", str(threads)),
                     *("--limits", json.dumps(asdict(self.limits))),
+                    *("--tenants", json.dumps(self.tenants)),
                     *("--storage", json.dumps(asdict(self.storage))),
                     *("--log-format", self.log_format),
                     *("--log-level", self.log_level),

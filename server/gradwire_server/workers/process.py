@@ -15,6 +15,7 @@ import structlog
 import torch
 
 from gradwire.v1 import server_pb2, sessions_pb2
+from gradwire_server.access.quotas import Quotas
 from gradwire_server.engine.engine import Engine
 from gradwire_server.errors import GradwireError
 from gradwire_server.limits import Limits
@@ -181,6 +182,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", required=True, help="cpu or cuda:N")
     parser.add_argument("--threads", type=int, required=True, help="threads of an operation")
     parser.add_argument("--limits", type=json.loads, required=True, help="Limits as JSON")
+    parser.add_argument("--tenants", type=json.loads, default={}, help="their own limits, as JSON")
     parser.add_argument("--storage", type=json.loads, required=True, help="StorageConfig as JSON")
     parser.add_argument("--log-format", choices=("json", "text"), default="text")
     parser.add_argument("--log-level", default="info")
@@ -195,9 +197,11 @@ def main(arguments: list[str] | None = None) -> int:
         limit_memory(options.memory_bytes)
     connection = Connection(socket.socket(fileno=options.fd))
     answers = FrameAnswers(connection)
+    limits = Limits(**options.limits)
     engine = Engine(
         device=device,
-        limits=Limits(**options.limits),
+        limits=limits,
+        quotas=Quotas(limits, options.tenants),
         storage=Storage(StorageConfig(**options.storage)),
         answers=answers,
     )

@@ -1,0 +1,228 @@
+"""Quotas of a real server: what is too much is refused, with the limit's name and when to retry."""
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+
+import gradwire
+from gradwire.current import push_session
+from gradwire.errors import LimitError
+from gradwire.transport.channel import open_channel
+from gradwire.v1 import models_pb2, runs_pb2, server_pb2, sessions_pb2, values_pb2
+from gradwire_server.access.identity import Role
+from gradwire_server.access.tokens import TokenEntry, append_token, new_token
+from tests.processes import ServerProcess, Stubs
+
+KIBIBYTE = 1024
+
+
+@contextmanager
+def serving(folder: Path, **limits: Any) -> Iterator[tuple[ServerProcess, dict[str, str]]]:
+    """Runs a server with one token for each of two tenants."""
+    path = folder / "tokens"
+    tokens = {tenant: new_token() for tenant in ("acme", "other")}
+    for tenant, token in tokens.items():
+        append_token(path, TokenEntry.of(token, tenant, Role.USER, None))
+    with ServerProcess(folder, tokens_file=path, **limits) as server:
+        yield server, tokens
+
+
+def details(error: grpc.RpcError) -> tuple[str, bool]:
+    """Returns the limit that an error names, and whether it says when to try again."""
+    trailers: dict[str, Any] = dict(error.trailing_metadata())  # type: ignore[arg-type]
+    status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
+    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+    assert any(detail.Unpack(info) for detail in status.details)
+    told = any(detail.Unpack(retry) for detail in status.details)
+    assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert info.reason == "LIMIT_EXCEEDED"
+    return info.metadata["limit"], told and retry.retry_delay.ToNanoseconds() > 0
+
+
+def test_sessions_are_counted_for_each_tenant_and_in_all(tmp_path: Path) -> None:
+    own = json.dumps({"other": {"max_sessions": 3}})
+    limits = {"max_tenant_sessions": 2, "max_sessions": 4, "tenants": own}
+    with serving(tmp_path, **limits) as (server, tokens), ExitStack() as sessions:
+
+        def connect(tenant: str) -> None:
+            sessions.enter_context(gradwire.connect(server.address, token=tokens[tenant]))
+
+        def refused(tenant: str) -> tuple[str, bool]:
+            with open_channel(server.address) as channel:
+                with pytest.raises(grpc.RpcError) as caught:
+                    Stubs(channel).sessions.CreateSession(
+                        sessions_pb2.CreateSessionRequest(),
+                        metadata=(("authorization", f"Bearer {tokens[tenant]}"),),
+                        timeout=20,
+                    )
+                return details(caught.value)
+
+        connect("acme")
+        connect("acme")
+        assert refused("acme") == ("max_tenant_sessions", True)
+        connect("other")
+        connect("other")
+        assert refused("other") == ("max_sessions", True)
+        gradwire.current_session().close()
+        connect("other")
+
+
+def test_bytes_are_counted_over_the_sessions_of_a_tenant(tmp_path: Path) -> None:
+    with (
+        serving(tmp_path, max_tenant_bytes=1000 * KIBIBYTE) as (server, tokens),
+        gradwire.connect(server.address, token=tokens["acme"]) as first,
+        gradwire.connect(server.address, token=tokens["acme"]) as second,
+    ):
+        held = gradwire.zeros(150, KIBIBYTE)  # 600 KiB
+        second.flush()
+        first.call(
+            Stubs(first.channel).models.CreateModel,
+            models_pb2.CreateModelRequest(
+                name=first.name,
+                module=linear(KIBIBYTE, 50),  # 200 KiB and a bias
+            ),
+        )
+        with pytest.raises(LimitError, match=r"max_tenant_bytes is 1024000") as caught:
+            first.call(
+                Stubs(first.channel).models.CreateModel,
+                models_pb2.CreateModelRequest(name=first.name, module=linear(KIBIBYTE, 150)),
+            )
+        assert caught.value.metadata["limit"] == "max_tenant_bytes"
+        with gradwire.connect(server.address, token=tokens["other"]):
+            assert gradwire.zeros(150, KIBIBYTE).sum().item() == 0.0
+        assert held.sum().item() == 0.0
+        del held
+        # What is released goes with the next program, and is free when that has run.
+        assert gradwire.zeros(1).item() == 0.0
+        assert gradwire.zeros(150, KIBIBYTE).sum().item() == 0.0
+
+
+def linear(num_inputs: int, num_outputs: int) -> models_pb2.ModuleSpec:
+    args = [values_pb2.Value(int_value=size) for size in (num_inputs, num_outputs)]
+    return models_pb2.ModuleSpec(type="torch.nn.Linear", args=args)
+
+
+def test_bytes_are_counted_in_all(tmp_path: Path) -> None:
+    with (
+        serving(tmp_path, max_bytes=1000 * KIBIBYTE) as (server, tokens),
+        gradwire.connect(server.address, token=tokens["acme"]) as first,
+    ):
+        held = gradwire.zeros(150, KIBIBYTE)
+        first.flush()
+        with gradwire.connect(server.address, token=tokens["other"]):
+            refused = gradwire.zeros(150, KIBIBYTE)
+            with pytest.raises(LimitError, match="max_bytes is 1024000"):
+                refused.sum().item()
+        assert held.sum().item() == 0.0
+
+
+def test_requests_that_come_too_fast_are_refused_and_messages_of_a_stream_wait(
+    tmp_path: Path,
+) -> None:
+    with (
+        serving(tmp_path, max_tenant_requests_per_second=20) as (server, tokens),
+        gradwire.connect(server.address, token=tokens["acme"]) as session,
+    ):
+        metadata = (("authorization", f"Bearer {tokens['acme']}"),)
+        stub = Stubs(session.channel).server
+
+        def ask_often() -> None:
+            for _ in range(1000):
+                stub.GetServerInfo(server_pb2.GetServerInfoRequest(), metadata=metadata, timeout=20)
+
+        with pytest.raises(grpc.RpcError) as caught:
+            ask_often()
+        assert details(caught.value) == ("max_tenant_requests_per_second", True)
+        # The stream of the SDK goes on, as fast as it may.
+        x = gradwire.zeros(1)
+        for _ in range(30):
+            x = x + 1
+            session.flush()
+        assert x.item() == 30.0
+        other = (("authorization", f"Bearer {tokens['other']}"),)
+        stub.GetServerInfo(server_pb2.GetServerInfoRequest(), metadata=other, timeout=20)
+
+
+def test_runs_in_progress_are_counted(tmp_path: Path) -> None:
+    with (
+        serving(tmp_path, max_tenant_runs=1) as (server, tokens),
+        gradwire.connect(server.address, token=tokens["acme"]) as session,
+    ):
+        metadata = (("authorization", f"Bearer {tokens['acme']}"),)
+        stubs = Stubs(session.channel)
+        name = session.call(
+            stubs.models.CreateModel,
+            models_pb2.CreateModelRequest(
+                name=session.name,
+                module=linear(2, 1),
+                optimizer=models_pb2.OptimizerSpec(type="torch.optim.SGD"),
+            ),
+        ).model.name
+        data = values_pb2.Value(
+            tensor=values_pb2.Tensor(
+                dtype=values_pb2.DATA_TYPE_FLOAT32, shape=[4, 2], data=bytes(32)
+            )
+        )
+        request = runs_pb2.TrainRequest(
+            name=name,
+            inputs=[data],
+            targets=[data],
+            loss=models_pb2.LossSpec(catalog=models_pb2.CatalogLoss(type="torch.nn.MSELoss")),
+            epochs=1_000_000,
+        )
+        first = stubs.runs.Train(request, metadata=metadata)
+        next(first)
+        second = stubs.runs.Train(request, metadata=metadata)
+        with pytest.raises(grpc.RpcError) as caught:
+            next(second)
+        assert details(caught.value) == ("max_tenant_runs", True)
+        first.cancel()
+
+
+def test_a_tenant_learns_its_own_limits_and_the_sdk_keeps_to_them(tmp_path: Path) -> None:
+    own = json.dumps({"acme": {"max_message_bytes": 50_000}})
+    with serving(tmp_path, tenants=own) as (server, tokens):
+        for tenant, expected in (("acme", 50_000), ("other", 256 * 1024 * KIBIBYTE)):
+            with gradwire.connect(server.address, token=tokens[tenant]) as session:
+                info = session.call(
+                    Stubs(session.channel).server.GetServerInfo, server_pb2.GetServerInfoRequest()
+                )
+                assert info.limits.max_message_bytes == expected
+        with (
+            gradwire.connect(server.address, token=tokens["acme"]),
+            pytest.raises(LimitError, match="max_message_bytes is 50000"),
+        ):
+            gradwire.tensor([0.0] * 20_000).sum().item()
+
+
+def test_a_tenant_that_floods_does_not_slow_another_below_its_share(tmp_path: Path) -> None:
+    num_steps, num_flooding = 40, 4
+    with serving(tmp_path) as (server, tokens), ExitStack() as stack:
+        flooding = [
+            stack.enter_context(gradwire.connect(server.address, token=tokens["acme"]))
+            for _ in range(num_flooding)
+        ]
+        modest = stack.enter_context(gradwire.connect(server.address, token=tokens["other"]))
+
+        def queue_work(session: Any) -> Any:
+            """Queues many commands of a few milliseconds each; returns the last result."""
+            push_session(session)
+            x = gradwire.ones(300, 300)
+            for _ in range(num_steps):
+                x = (x @ x) / x.norm()
+                session.flush()
+            return x.sum()
+
+        floods = [queue_work(session) for session in flooding]
+        result = queue_work(modest)
+        assert result.item() > 0
+        done = [session._stream._answers.qsize() for session in flooding]
+        # The flood of four sessions was queued first. With turns by session it would be through.
+        assert sum(done) < num_flooding * num_steps * 3 / 4
+        assert all(flood.item() > 0 for flood in floods)
