@@ -19,6 +19,8 @@ class Proxy:
     Attributes:
         address: Where it listens.
         swallowed: Set once something of the server's was swallowed.
+        num_client_bytes: How much the client has said by now.
+        cut_at_bytes: Cuts all connections when the client has said so much; once.
     """
 
     def __init__(self, path: Path, server_address: str) -> None:
@@ -31,6 +33,8 @@ class Proxy:
         self._swallowing = False
         self._sockets: list[socket.socket] = []
         self.num_connections = 0
+        self.num_client_bytes = 0
+        self.cut_at_bytes: int | None = None
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._accept, daemon=True).start()
@@ -55,6 +59,12 @@ class Proxy:
             with contextlib.suppress(OSError):  # the other end may have closed it
                 connected.shutdown(socket.SHUT_RDWR)
 
+    def _count(self, num_bytes: int) -> None:
+        self.num_client_bytes += num_bytes
+        if self.cut_at_bytes is not None and self.num_client_bytes >= self.cut_at_bytes:
+            self.cut_at_bytes = None
+            self.cut()
+
     def _accept(self) -> None:
         while True:
             try:
@@ -74,6 +84,8 @@ class Proxy:
         with source:
             with contextlib.suppress(OSError):  # the connection was cut
                 while data := source.recv(CHUNK_BYTES):
+                    if not from_server:
+                        self._count(len(data))
                     if from_server and self._swallowing:
                         self.swallowed.set()
                     else:

@@ -21,12 +21,14 @@ __version__ = "0.1.0"
 _SUBMODULES = (
     "autograd",
     "cuda",
+    "datasets",
     "errors",
     "fft",
     "linalg",
     "nn",
     "optim",
     "special",
+    "utils",
     "v1",
 )
 _LAZY = {

@@ -20,6 +20,7 @@ from gradwire.transport.channel import (
     open_channel,
     responses_of,
     rpc_error,
+    send_all,
 )
 from gradwire.transport.stream import ExecuteStream
 from gradwire.transport.tls import Tls
@@ -43,6 +44,8 @@ class Session(Recorder):
         name: ``sessions/{session}``.
         device: The device it runs on, such as ``cpu`` or ``cuda:0``.
         address: The server's address.
+        timeout_seconds: How long to wait for an answer.
+        max_message_bytes: The longest message that the server accepts.
         structures: What overloaded operations returned, by their arguments' pattern.
         undescribed: Modules that the server has not been asked about yet.
     """
@@ -59,7 +62,7 @@ class Session(Recorder):
         self.address = address
         self.channel: grpc.Channel = open_channel(address, tls)
         self._token = token
-        self._timeout_seconds = timeout_seconds
+        self.timeout_seconds = timeout_seconds
         self._error: GradwireError | None = None
         self._closed = False
         self._stub = sessions_pb2_grpc.SessionServiceStub(self.channel)
@@ -70,6 +73,7 @@ class Session(Recorder):
         server = server_pb2_grpc.ServerServiceStub(self.channel)
         limits = self.call(server.GetServerInfo, server_pb2.GetServerInfoRequest()).limits
         self.device: str = created.device
+        self.max_message_bytes: int = limits.max_message_bytes
         self.structures: dict[Key, Any] = {}
         self.undescribed: WeakKeyDictionary[Any, None] = WeakKeyDictionary()
         self._stream = ExecuteStream(
@@ -96,8 +100,19 @@ class Session(Recorder):
             request,
             address=self.address,
             token=self._token,
-            timeout_seconds=self._timeout_seconds,
+            timeout_seconds=self.timeout_seconds,
         )
+
+    def send(self, method: Any, requests: Iterator[Any]) -> Any:
+        """Calls a client-streaming RPC of a stub made on `channel`; once, without a retry.
+
+        Raises:
+            GradwireError: The server refused, or the connection broke.
+        """
+        try:
+            return send_all(method, requests, metadata=call_metadata(self._token))
+        except grpc.RpcError as error:
+            raise rpc_error(error, self.address) from None
 
     def stream(self, method: Callable[..., Any], request: Any) -> Iterator[Any]:
         """Calls a server-streaming RPC of a stub made on `channel`; cancels it when abandoned.

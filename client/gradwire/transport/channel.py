@@ -172,6 +172,41 @@ def responses_of(call: Any) -> Iterator[Any]:
         call.cancel()
 
 
+def send_all(method: Any, requests: Iterator[Any], *, metadata: Any) -> Any:
+    """Calls a client-streaming RPC; returns its response. It is cancelled when interrupted.
+
+    Args:
+        method: The stub's method.
+        requests: What to send; consumed by a thread of gRPC's.
+        metadata: The call's metadata.
+
+    Raises:
+        grpc.RpcError: The call failed.
+        Exception: What `requests` raised.
+    """
+    failures: list[Exception] = []
+
+    def guarded() -> Iterator[Any]:
+        try:
+            yield from requests
+        except Exception as error:
+            # gRPC would log it, and the caller would see no more than that the call failed.
+            failures.append(error)
+            raise
+
+    done: SimpleQueue[Any] = SimpleQueue()
+    call = method.future(guarded(), metadata=metadata)
+    call.add_done_callback(done.put)
+    try:
+        done.get()
+    except BaseException:
+        call.cancel()
+        raise
+    if failures:
+        raise failures[0]
+    return call.result()
+
+
 def retry_delays(deadline: float) -> Iterator[float]:
     """Yields how long to wait before each further attempt, until `deadline` (monotonic time)."""
     delay = FIRST_RETRY_SECONDS

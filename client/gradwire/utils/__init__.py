@@ -1,0 +1,5 @@
+"""What torch.utils has: `data`, datasets and loaders."""
+
+from gradwire.utils import data
+
+__all__ = ["data"]
