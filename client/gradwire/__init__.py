@@ -28,6 +28,7 @@ _SUBMODULES = (
     "nn",
     "optim",
     "special",
+    "transforms",
     "utils",
     "v1",
 )
