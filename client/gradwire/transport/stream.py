@@ -50,8 +50,10 @@ class ExecuteStream:
         self._lock = threading.Lock()
         self._unanswered: deque[sessions_pb2.ExecuteRequest] = deque()
         self._requests: _Requests = SimpleQueue()
-        self._answers: SimpleQueue[sessions_pb2.ExecuteResponse | GradwireError] = SimpleQueue()
-        self._answer = sessions_pb2.ExecuteResponse()
+        self._answers: dict[int, sessions_pb2.ExecuteResponse] = {}
+        self._wanted_seq = 0
+        self._arrivals: SimpleQueue[None] = SimpleQueue()
+        self._end: GradwireError | None = None
         self._call: Any = None
         self._trouble: GradwireError | None = None
         self._closed = threading.Event()
@@ -75,12 +77,20 @@ class ExecuteStream:
         Raises:
             GradwireError: The server refused, is gone, or did not answer in time.
         """
-        while self._answer.seq < seq:
-            self._answer = self._next()
+        self._wanted_seq = seq
+        self._answers.pop(seq - 1, None)
+        while seq not in self._answers:
+            end = self._end
+            if end is None:
+                self._wait()
+            elif seq not in self._answers:
+                self.close()
+                self._on_lost(end)
+                raise end
         with self._lock:
             while self._unanswered and self._unanswered[0].seq <= seq:
                 self._unanswered.popleft()
-        return self._answer
+        return self._answers[seq]
 
     def close(self) -> None:
         """Ends the stream; what is unanswered stays so."""
@@ -90,20 +100,19 @@ class ExecuteStream:
             if self._call is not None:
                 self._call.cancel()
 
-    def _next(self) -> sessions_pb2.ExecuteResponse:
-        """Waits for the next answer of the stream, repeated ones included."""
+    def _wait(self) -> None:
+        """Waits until something has arrived, or nothing has for too long.
+
+        An interrupt may come between taking something from the queue and looking at it, so what
+        is queued only tells that there is something to look at.
+        """
         try:
-            answer = self._answers.get(timeout=self._timeout_seconds)
+            self._arrivals.get(timeout=self._timeout_seconds)
         except Empty:
-            answer = self._trouble or DeadlineError(
+            self._end = self._trouble or DeadlineError(
                 f"the server at {self._address} did not answer within "
                 f"{self._timeout_seconds:g} seconds; connect(timeout_seconds=...) sets that"
             )
-        if isinstance(answer, GradwireError):
-            self.close()
-            self._on_lost(answer)
-            raise answer
-        return answer
 
     def _serve(self) -> None:
         """Connects and receives, again and again, until the stream is closed or can't go on."""
@@ -112,7 +121,9 @@ class ExecuteStream:
             try:
                 for answer in self._call:
                     delays = self._trouble = None
-                    self._answers.put(answer)
+                    if answer.seq >= self._wanted_seq:
+                        self._answers[answer.seq] = answer
+                        self._arrivals.put(None)
                 self._trouble = ServerUnavailableError(
                     f"the server at {self._address} ended the stream before it answered"
                 )
@@ -124,8 +135,8 @@ class ExecuteStream:
             delay = next(delays, None)
             if delay is None or self._closed.wait(delay):
                 break
-        if self._trouble is not None:
-            self._answers.put(self._trouble)
+        self._end = self._trouble
+        self._arrivals.put(None)
 
     def _connect(self) -> bool:
         """Opens a call that sends what is unanswered, once there is something; False if closed."""
