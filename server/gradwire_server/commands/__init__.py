@@ -2,7 +2,7 @@
 
 import typer
 
-from gradwire_server.commands import inspection, serve, tokens
+from gradwire_server.commands import datasets, inspection, serve, tokens
 from gradwire_server.config import SettingsError
 from gradwire_server.transport.front import installed_version
 
@@ -19,6 +19,7 @@ app = typer.Typer(
 app.command(epilog=serve.EPILOG)(serve.serve)
 for command in (inspection.health, inspection.info, inspection.sessions, inspection.workers):
     app.command()(command)
+app.add_typer(datasets.app, name="datasets")
 app.add_typer(tokens.app, name="tokens")
 
 

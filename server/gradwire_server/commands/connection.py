@@ -13,7 +13,7 @@ import grpc
 import typer
 from grpc_health.v1 import health_pb2_grpc
 
-from gradwire.v1 import server_pb2_grpc, sessions_pb2_grpc
+from gradwire.v1 import datasets_pb2_grpc, server_pb2_grpc, sessions_pb2_grpc
 from gradwire_server.config import ENV_PREFIX, Settings, SettingsError
 from gradwire_server.transport.options import CLIENT_OPTIONS
 
@@ -112,10 +112,18 @@ class ServerStubs:
         self._connection = connection
         self.health: Any = health_pb2_grpc.HealthStub(channel)
         self.server: Any = server_pb2_grpc.ServerServiceStub(channel)
+        self.datasets: Any = datasets_pb2_grpc.DatasetServiceStub(channel)
         self.sessions: Any = sessions_pb2_grpc.SessionServiceStub(channel)
 
-    def call(self, method: Any, request: Any) -> Any:
-        """Calls a unary RPC.
+    def call(
+        self, method: Any, request: Any, *, timeout_seconds: float | None = CALL_TIMEOUT_SECONDS
+    ) -> Any:
+        """Calls an RPC that has one response.
+
+        Args:
+            method: The stub's method.
+            request: Its request, or an iterator of them.
+            timeout_seconds: How long it may take; None for as long as it takes.
 
         Raises:
             CallFailedError: It failed.
@@ -123,7 +131,7 @@ class ServerStubs:
         token = self._connection.token
         metadata = (("authorization", f"Bearer {token}"),) if token else ()
         try:
-            return method(request, timeout=CALL_TIMEOUT_SECONDS, metadata=metadata)
+            return method(request, timeout=timeout_seconds, metadata=metadata)
         except grpc.RpcError as error:
             call = cast("grpc.Call", error)
             raise CallFailedError(

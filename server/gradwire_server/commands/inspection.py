@@ -4,16 +4,14 @@ from collections.abc import Iterator
 from typing import Annotated
 
 import typer
-from google.protobuf.timestamp_pb2 import Timestamp
 from grpc_health.v1 import health_pb2
-from rich.console import Console
 from rich.table import Table
 
 from gradwire.v1 import server_pb2, sessions_pb2
 from gradwire_server.commands.connection import CallFailedError, Connection, ServerStubs, connecting
+from gradwire_server.commands.output import console, time_text
 
 PAGE_SIZE = 1000
-PIPE_WIDTH = 200
 
 
 @connecting
@@ -41,17 +39,17 @@ def info(connection: Connection) -> None:
     """Shows versions, workers and limits of a server."""
     with connection.open() as stubs:
         response = server_info(stubs)
-    console = _console()
-    console.print(
+    output = console()
+    output.print(
         f"gradwire {response.server_version}, torch {response.torch_version}, "
         f"Python {response.python_version}",
         highlight=False,
     )
-    console.print(worker_table(response))
+    output.print(worker_table(response))
     limits = Table("limit", "value")
     for field, value in response.limits.ListFields():
         limits.add_row(field.name, f"{value:,}")
-    console.print(limits)
+    output.print(limits)
 
 
 @connecting
@@ -59,7 +57,7 @@ def workers(connection: Connection) -> None:
     """Lists the workers of a server."""
     with connection.open() as stubs:
         response = server_info(stubs)
-    _console().print(worker_table(response))
+    console().print(worker_table(response))
 
 
 @connecting
@@ -67,7 +65,7 @@ def sessions(connection: Connection) -> None:
     """Lists the sessions that the caller sees, oldest first."""
     with connection.open() as stubs:
         listed = list(all_sessions(stubs))
-    _console().print(session_table(listed))
+    console().print(session_table(listed))
 
 
 def server_info(stubs: ServerStubs) -> server_pb2.GetServerInfoResponse:
@@ -107,16 +105,6 @@ def session_table(listed: list[sessions_pb2.Session]) -> Table:
     for session in listed:
         table.add_row(
             *(session.name, session.tenant, session.worker, session.device, session.display_name),
-            *(_time(session.create_time), _time(session.last_use_time)),
+            *(time_text(session.create_time), time_text(session.last_use_time)),
         )
     return table
-
-
-def _console() -> Console:
-    """Returns a console; one that nobody looks at is wide, so that no name is broken."""
-    console = Console()
-    return console if console.is_terminal else Console(width=PIPE_WIDTH)
-
-
-def _time(moment: Timestamp) -> str:
-    return moment.ToDatetime().isoformat(sep=" ", timespec="seconds")

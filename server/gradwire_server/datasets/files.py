@@ -76,15 +76,18 @@ def open_files(storage: Storage, limits: Limits, message: datasets_pb2.Files, fi
     return table
 
 
+def format_of(name: str) -> str | None:
+    """Returns the format that the end of a file's name stands for; None if it is none."""
+    return next((kind for ending, kind in ENDINGS.items() if name.endswith(ending)), None)
+
+
 def _parse(message: datasets_pb2.File, storage: Storage, path: str) -> _File:
     if message.format:
         format_name = _FORMATS.get(message.format)
         if format_name is None:
             raise invalid(f"{path}.format", f"{message.format} is not a FileFormat")
     else:
-        format_name = next(
-            (name for ending, name in ENDINGS.items() if message.uri.endswith(ending)), None
-        )
+        format_name = format_of(message.uri)
         if format_name is None:
             raise invalid(
                 f"{path}.format",

@@ -63,7 +63,7 @@ def _locate_local(uri: str, rest: str, prefixes: Sequence[str], field: str) -> L
     if not any(path.is_relative_to(folder.expanduser().resolve()) for folder in folders):
         raise _not_allowed(uri, field)
     try:
-        with storage_failures("read", uri):
+        with storage_failures("read", uri, may_be_missing=True):
             status = path.stat()
     except FileNotFoundError:
         raise _not_found(uri) from None
@@ -88,7 +88,7 @@ def _locate_remote(
     if not plain or not any(parts[: len(folder)] == folder for folder in allowed):
         raise _not_allowed(uri, field)
     try:
-        with storage_failures("read", uri):
+        with storage_failures("read", uri, may_be_missing=True):
             fs, path = fsspec.url_to_fs(uri)
             fs.invalidate_cache()
             info = fs.info(path)
@@ -99,7 +99,7 @@ def _locate_remote(
         raise invalid(field, f'"{uri[:200]}" is not a file')
 
     def download(target: Path) -> None:
-        with storage_failures("read", uri):
+        with storage_failures("read", uri, may_be_missing=True):
             fs.get_file(path, str(target))
 
     return Location(

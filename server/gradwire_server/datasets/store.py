@@ -23,7 +23,8 @@ from gradwire_server.storage import Storage
 FORMAT_VERSION = 1
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-_PREFIX = "datasets/"
+PREFIX = "datasets/"
+"""How the names of datasets begin."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +107,7 @@ class DatasetStore:
     def names(self) -> list[str]:
         """Returns the names of all datasets, sorted."""
         return [
-            _PREFIX + each.name.removeprefix(f"{self._folder}/names/").removesuffix(".json")
+            PREFIX + each.name.removeprefix(f"{self._folder}/names/").removesuffix(".json")
             for each in self._storage.list(f"{self._folder}/names")
         ]
 
@@ -214,8 +215,8 @@ def dataset_id(name: str, field: str = "name") -> str:
     Raises:
         GradwireError: The name is not of the form ``datasets/{dataset}``; INVALID_REQUEST.
     """
-    found = name.removeprefix(_PREFIX)
-    if not name.startswith(_PREFIX) or not _ID.fullmatch(found):
+    found = name.removeprefix(PREFIX)
+    if not name.startswith(PREFIX) or not _ID.fullmatch(found):
         raise invalid(
             field,
             f'"{name[:100]}" is not of the form datasets/{{dataset}}, with an id of 1 to 63 '

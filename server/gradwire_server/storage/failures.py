@@ -14,23 +14,25 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextmanager
-def storage_failures(action: str, name: str) -> Iterator[None]:
+def storage_failures(action: str, name: str, *, may_be_missing: bool = False) -> Iterator[None]:
     """Turns what the storage raises into errors of the catalog.
-
-    A `FileNotFoundError` passes: what a missing object means is for the caller to say.
 
     Args:
         action: What was tried, such as ``write``.
         name: The object it was tried on.
+        may_be_missing: Whether a `FileNotFoundError` passes, because what a missing object means is
+            for the caller to say. Else it is a folder or bucket that is missing.
 
     Raises:
         GradwireError: STORAGE_FULL if there is no space left, else STORAGE_FAILED.
     """
     try:
         yield
-    except (GradwireError, FileNotFoundError):
+    except GradwireError:
         raise
     except Exception as error:
+        if may_be_missing and isinstance(error, FileNotFoundError):
+            raise
         # Stores raise what their client libraries raise, which need not be an OSError.
         log.warning("storage failed", action=action, object=name, exc_info=error)
         raise _failure(error, action, name) from error

@@ -163,25 +163,25 @@ class Storage:
 
     def read(self, name: str) -> bytes:
         """Returns all of an object."""
-        with storage_failures("read", name):
+        with storage_failures("read", name, may_be_missing=True):
             data: bytes = self._fs.cat_file(self._path(name))
             return data
 
     def open(self, name: str) -> BinaryIO:
         """Returns an object as a file for reading, which may be sought in."""
-        with storage_failures("read", name):
+        with storage_failures("read", name, may_be_missing=True):
             file: BinaryIO = self._fs.open(self._path(name), "rb")
             return file
 
     def exists(self, name: str) -> bool:
         """Whether there is an object of that name."""
-        with storage_failures("look for", name):
+        with storage_failures("look for", name, may_be_missing=True):
             self._forget_listings()
             return bool(self._fs.isfile(self._path(name)))
 
     def size(self, name: str) -> int:
         """Returns how many bytes an object has."""
-        with storage_failures("look for", name):
+        with storage_failures("look for", name, may_be_missing=True):
             self._forget_listings()
             return int(self._fs.size(self._path(name)))
 
@@ -202,7 +202,7 @@ class Storage:
     def delete(self, name: str) -> None:
         """Removes an object; it is no error if there is none."""
         path = self._path(name)
-        with storage_failures("delete", name):
+        with storage_failures("delete", name, may_be_missing=True):
             self._forget_listings()
             if not self._fs.isfile(path):
                 return
@@ -225,7 +225,7 @@ class Storage:
         cache of bounded size. Map or open it at once: a copy may go when others need room.
         """
         path = self._path(name)
-        with storage_failures("read", name):
+        with storage_failures("read", name, may_be_missing=True):
             self._forget_listings()
             if self._is_local:
                 return Path(path).resolve(strict=True)
