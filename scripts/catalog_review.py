@@ -312,6 +312,12 @@ _GUARDED = {
     "n must be greater than the least int64, or the call never ends": """
         torch.matrix_power torch.linalg.matrix_power torch.Tensor.matrix_power
     """,
+    "elements must be finite: LAPACK is not asked to check, and kills the process": """
+        torch.linalg.eigvals
+    """,
+    "there must be as many pivots as LU_data asks for": """
+        torch.lu_unpack
+    """,
     "index tensors must be copied, check_invariants must be true, is_coalesced not given": """
         torch.sparse_bsc_tensor torch.sparse_bsr_tensor torch.sparse_compressed_tensor
         torch.sparse_coo_tensor torch.sparse_csc_tensor torch.sparse_csr_tensor
@@ -322,6 +328,10 @@ _GUARDED = {
     """,
     "batch_sizes must be positive, must not increase, and must add up to the length of data": """
         torch.nn.utils.rnn.pad_packed_sequence torch.nn.utils.rnn.unpack_sequence
+    """,
+    "padding must be so small that sizes do not overflow": """
+        torch.nn.functional.pad torch.nn.ReplicationPad1d torch.nn.ReplicationPad2d
+        torch.nn.ReplicationPad3d
     """,
     "only `enabled` may be given: the device type is looked up as an attribute of torch": """
         torch.random.fork_rng

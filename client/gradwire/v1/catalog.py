@@ -1905,17 +1905,25 @@ GUARDED: dict[str, str] = {
     "torch.divide": (
         "with rounding_mode='trunc' the least int32 or int64 divided by -1 kills the process"
     ),
+    "torch.linalg.eigvals": (
+        "elements must be finite: LAPACK is not asked to check, and kills the process"
+    ),
     "torch.linalg.matrix_power": "n must be greater than the least int64, or the call never ends",
     "torch.lstm": "every weight must have the shape that the input and hidden sizes ask for",
+    "torch.lu_unpack": "there must be as many pivots as LU_data asks for",
     "torch.matrix_power": "n must be greater than the least int64, or the call never ends",
     "torch.nn.CTCLoss": "targets must be at least 0 and less than the number of classes",
     "torch.nn.LSTM": "every weight must have the shape that the input and hidden sizes ask for",
     "torch.nn.ParameterDict": (
         "keys must not begin with an underscore or name an attribute of the class"
     ),
+    "torch.nn.ReplicationPad1d": "padding must be so small that sizes do not overflow",
+    "torch.nn.ReplicationPad2d": "padding must be so small that sizes do not overflow",
+    "torch.nn.ReplicationPad3d": "padding must be so small that sizes do not overflow",
     "torch.nn.functional.ctc_loss": (
         "targets must be at least 0 and less than the number of classes"
     ),
+    "torch.nn.functional.pad": "padding must be so small that sizes do not overflow",
     "torch.nn.utils.rnn.pad_packed_sequence": (
         "batch_sizes must be positive, must not increase, and must add up to the length of data"
     ),

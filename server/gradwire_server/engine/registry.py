@@ -10,6 +10,7 @@ import torch
 
 from gradwire.v1 import catalog, server_pb2
 from gradwire_server.engine import hot
+from gradwire_server.engine.guards import guarded
 from gradwire_server.engine.memory import Allocating, Budget
 from gradwire_server.errors import GradwireError, Reason, invalid
 
@@ -114,7 +115,7 @@ class Registry:
             return self._intrinsics[name]
         if name not in KIND_OF_NAME:
             raise unknown_name(name, path, [*KIND_OF_NAME, *self._intrinsics])
-        function = _shared(name)
+        function = guarded(name, _shared(name))
         allocating = partial(Allocating, name, function, budget=self._budget, device=self._device)
         if name in catalog.MODULES or name in catalog.LOSSES:
             return allocating(power=3)
