@@ -145,6 +145,11 @@ class Settings(BaseSettings):
         description="Tenants with limits of their own, as JSON: "
         '{"acme": {"max_sessions": 8, "max_bytes": 1000000000}}.',
     )
+    max_command_seconds: float = Field(
+        _DEFAULTS.max_command_seconds,
+        ge=0,
+        description="How long a command, or a step of a run, may take; 0: as long as it likes.",
+    )
     session_idle_timeout_seconds: float = Field(
         _DEFAULTS.session_idle_timeout_seconds,
         ge=0,

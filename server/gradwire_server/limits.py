@@ -26,6 +26,7 @@ class Limits:
         max_tenant_runs: Most runs of one tenant in progress.
         max_tenant_requests_per_second: Most requests of one tenant a second.
         max_tenant_message_bytes: Largest request message of one tenant.
+        max_command_seconds: How long one command, or one step of a run, may take; 0 for ever.
         session_idle_timeout_seconds: After how long without a command a session ends.
     """
 
@@ -45,4 +46,5 @@ class Limits:
     max_tenant_runs: int = 0
     max_tenant_requests_per_second: float = 0.0
     max_tenant_message_bytes: int = 0
+    max_command_seconds: float = 600.0
     session_idle_timeout_seconds: float = 3600.0

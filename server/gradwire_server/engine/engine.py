@@ -3,12 +3,14 @@
 import ctypes
 import gc
 from collections import deque
+from contextlib import nullcontext
 
 import structlog
 import torch
 
 from gradwire.v1 import server_pb2
 from gradwire_server.access.quotas import Quotas
+from gradwire_server.engine.ceiling import Ceiling
 from gradwire_server.engine.holdings import Holdings
 from gradwire_server.engine.session import Session
 from gradwire_server.engine.tasks import (
@@ -17,6 +19,7 @@ from gradwire_server.engine.tasks import (
     StreamTask,
     Task,
     UnaryTask,
+    Watch,
     parse,
 )
 from gradwire_server.engine.turns import Lane, Queue, Turns
@@ -39,6 +42,7 @@ class Engine:
         quotas: The quotas in force; those among `limits` if none are given.
         storage: Where durable data is.
         answers: Where answers go.
+        watch: Makes a block that is interrupted with an error if it takes too long.
     """
 
     def __init__(
@@ -49,16 +53,20 @@ class Engine:
         storage: Storage,
         answers: Answers,
         quotas: Quotas | None = None,
+        watch: Watch = nullcontext,
     ) -> None:
         self._device = device
         self._limits = limits
         self._storage = storage
         self._answers = answers
+        self._watch = watch
         self._queues: dict[int, Queue] = {}
         self._shared = Queue(None)
         self._ready = Turns()
         self._holdings = Holdings(quotas or Quotas(limits))
         self._active: Session | None = None
+        # A response is encoded, copied into its message, and serialised.
+        self._ceiling = Ceiling(device, slack_bytes=4 * limits.max_message_bytes)
 
     @property
     def busy(self) -> bool:
@@ -133,10 +141,18 @@ class Engine:
         queue = self._ready.take()
         self._activate(queue.session)
         lane = queue.ready.popleft()
-        if not lane[0].advance():
+        if queue.session is None:
+            more = lane[0].advance()
+        else:
+            self._ceiling.lower(queue.session.budget.room_bytes())
+            try:
+                more = lane[0].advance()
+            finally:
+                self._ceiling.lift()
+                queue.session.end_turn()
+                queue.session.budget.grow(self._ceiling.growth_bytes())
+        if not more:
             lane.popleft()
-        if queue.session is not None:
-            queue.session.end_turn()
         if lane:
             queue.ready.append(lane)
         if queue.ready:
@@ -164,7 +180,12 @@ class Engine:
             parse(server_pb2.GetCatalogRequest, payload)
             queue = self._shared
             task: Task = UnaryTask(
-                call, catalog_response, self._answers, method=method, limit_bytes=limit_bytes
+                call,
+                catalog_response,
+                self._answers,
+                method=method,
+                limit_bytes=limit_bytes,
+                watch=self._watch,
             )
         else:
             found = self._queues.get(session_id)
@@ -181,7 +202,7 @@ class Engine:
 
     def _session_task(self, call: int, session: Session, method: str, payload: bytes) -> Task:
         if method == "Execute":
-            return ExecuteTask(call, session, payload, self._answers)
+            return ExecuteTask(call, session, payload, self._answers, watch=self._watch)
         verb = SESSION_VERBS[method]
         limit_bytes = self._limits.max_message_bytes
         if isinstance(verb, Streaming):
@@ -191,6 +212,7 @@ class Engine:
                 self._answers,
                 method=method,
                 limit_bytes=limit_bytes,
+                watch=self._watch,
             )
         assert isinstance(verb, Unary)
         return UnaryTask(
@@ -199,6 +221,7 @@ class Engine:
             self._answers,
             method=method,
             limit_bytes=limit_bytes,
+            watch=self._watch,
         )
 
 

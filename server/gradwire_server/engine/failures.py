@@ -8,7 +8,7 @@ import torch
 from gradwire_server.errors import GradwireError, Reason
 
 _FREED_GRAPH = "backward through the graph a second time"
-_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc")
 
 
 def operation_failure(error: Exception, name: str) -> GradwireError:
@@ -32,7 +32,8 @@ def operation_failure(error: Exception, name: str) -> GradwireError:
     ):
         return GradwireError(
             Reason.OUT_OF_MEMORY,
-            f"{name} needs more memory than the worker may use: {message}",
+            f"{name} needs more memory than the session may still take (max_session_bytes), or "
+            f"than the worker has: {message}",
             metadata=metadata,
         )
     if isinstance(error, RuntimeError) and _FREED_GRAPH in text:

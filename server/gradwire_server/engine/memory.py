@@ -2,16 +2,21 @@
 
 import math
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 
+from gradwire_server.engine.reach import Reach, storage_of, tensors_in
 from gradwire_server.errors import GradwireError, Reason
 
 QUICK_BYTES = 16 * 1024 * 1024
 """What is surely smaller than this is not worth a dry run."""
 MAX_ITEMSIZE = 16
+_OBJECT_BYTES = 256
+_MODULE_BYTES = 4096
+"""About what a Python object, and what a module takes beside its tensors."""
 
 _STEPPED = frozenset({"torch.arange", "torch.range"})
 """Factories that make the more elements the smaller an argument is."""
@@ -21,8 +26,20 @@ _STACKS = frozenset({"torch.nn.TransformerEncoder", "torch.nn.TransformerDecoder
 """Modules that copy the module in their first argument as often as the second one says."""
 
 
+class Measured(ABC):
+    """A value that knows how much memory it takes beside tensors."""
+
+    @property
+    @abstractmethod
+    def num_bytes(self) -> int:
+        """How many bytes it takes."""
+
+
 class Budget:
-    """The bytes of tensors that one session may hold.
+    """The bytes that one session may hold: of tensors, the graphs behind them, and objects.
+
+    What is held is counted by going through all of it, which is done seldom; in between what is
+    added is summed up, and by how much the process grew.
 
     Args:
         limit_bytes: The most it may hold.
@@ -32,14 +49,16 @@ class Budget:
     def __init__(self, limit_bytes: int, values: Callable[[], Iterable[Any]]) -> None:
         self._limit_bytes = limit_bytes
         self._values = values
-        self._estimate_bytes = 0
+        self._counted_bytes = 0
+        self._added_bytes = 0
+        self._grown_bytes = 0
         self._fresh: dict[int, weakref.ref[Any]] = {}
         self._reserve_shared: Callable[[int], None] | None = None
 
     @property
     def estimate_bytes(self) -> int:
         """About how much the session holds, without looking."""
-        return self._estimate_bytes
+        return self._counted_bytes + self._added_bytes
 
     def share_with(self, reserve: Callable[[int], None]) -> None:
         """Has `reserve` asked as well, which raises if others together hold too much."""
@@ -47,8 +66,17 @@ class Budget:
 
     def measure(self) -> int:
         """Returns how many bytes the session holds, counted now."""
-        self._estimate_bytes = held_bytes([*self._values(), *self._alive()])
-        return self._estimate_bytes
+        self._counted_bytes = held_bytes([*self._values(), *self._alive()])
+        self._added_bytes = self._grown_bytes = 0
+        return self._counted_bytes
+
+    def room_bytes(self) -> int:
+        """Returns how much more the session may take."""
+        since = max(self._added_bytes, self._grown_bytes, 0)
+        room = self._limit_bytes - self._counted_bytes
+        if self._counted_bytes + since > self._limit_bytes // 2 and since > room // 8:
+            return max(0, self._limit_bytes - self.measure())
+        return max(0, room - since)
 
     def reserve(self, needed_bytes: int, what: str) -> None:
         """Raises LIMIT_EXCEEDED if `needed_bytes` more would be too much; allocates nothing."""
@@ -57,11 +85,11 @@ class Budget:
             self._reserve_shared(needed_bytes)
 
     def _reserve_own(self, needed_bytes: int, what: str) -> None:
-        held = self._estimate_bytes
+        held = self.estimate_bytes
         if needed_bytes <= QUICK_BYTES and held + needed_bytes <= self._limit_bytes:
             return
         if needed_bytes <= self._limit_bytes:
-            # The estimate counts what is long released, and misses what grew by itself, such as
+            # The sum counts what is long released, and misses what grew by itself, such as
             # gradients and the state of optimizers.
             held = self.measure()
             if held + needed_bytes <= self._limit_bytes:
@@ -87,7 +115,7 @@ class Budget:
         noted = self._fresh.get(id(value))
         added = 0 if noted is not None and noted() is value else _bytes_of(value)
         self.reserve(added, what)
-        self._estimate_bytes += added
+        self._added_bytes += added
 
     def note(self, value: Any) -> None:
         """Counts a value that was just made, until the end of the turn at most.
@@ -95,7 +123,7 @@ class Budget:
         So a program or a description of a model that makes many things is refused before the one
         that would be too much.
         """
-        self._estimate_bytes += _bytes_of(value)
+        self._added_bytes += _bytes_of(value)
         if isinstance(value, torch.Tensor | torch.nn.Module):
             self._fresh[id(value)] = weakref.ref(value)
 
@@ -103,6 +131,10 @@ class Budget:
         """Forgets what was noted; the session holds it by now, or nobody does."""
         if self._fresh:
             self._fresh = {}
+
+    def grow(self, grown_bytes: int) -> None:
+        """Takes note of by how much the process grew in a turn; negative if it shrank."""
+        self._grown_bytes += grown_bytes
 
     def _alive(self) -> Iterator[Any]:
         for reference in self._fresh.values():
@@ -112,52 +144,36 @@ class Budget:
 
 
 def held_bytes(values: Iterable[Any]) -> int:
-    """Returns the bytes of all tensor storages reachable from `values`, each counted once."""
-    storages: dict[int, int] = {}
-    for tensor in tensors_in(values):
-        storage = storage_of(tensor)
-        if storage is not None:
-            storages[storage.data_ptr()] = storage.nbytes()
-    return sum(storages.values())
+    """Returns the bytes that values keep: storages, each counted once, graphs and objects."""
+    held = list(values)
+    reach = Reach(count_leaves=True)
+    reach.follow(tensors_in(held))
+    return reach.num_bytes + sum(map(_object_bytes, held))
 
 
-def storage_of(tensor: torch.Tensor) -> torch.UntypedStorage | None:
-    """Returns a tensor's storage; None if it has none of its own or none that takes memory."""
-    if tensor.is_meta:
-        return None
-    try:
-        return tensor.untyped_storage()
-    except (NotImplementedError, ValueError, RuntimeError):
-        # Sparse and uninitialised tensors have no storage of their own to ask.
-        return None
-
-
-def tensors_in(values: Iterable[Any]) -> Iterator[torch.Tensor]:
-    """Yields the tensors reachable from values, gradients of leaves included."""
-    for value in values:
-        if isinstance(value, torch.Tensor):
-            yield value
-            if value.is_leaf and value.grad is not None:
-                yield value.grad
-        elif isinstance(value, torch.nn.Module):
-            yield from tensors_in(value.parameters())
-            yield from value.buffers()
-        elif isinstance(value, torch.optim.Optimizer):
-            for state in list(value.state.values()):
-                yield from tensors_in(state.values() if isinstance(state, dict) else ())
-        elif isinstance(value, dict):
-            yield from tensors_in(value.values())
-        elif isinstance(value, list | tuple):
-            yield from tensors_in(value)
+def _object_bytes(value: Any) -> int:
+    """Returns about how many bytes the Python objects of a value take, tensors aside."""
+    if isinstance(value, Measured):
+        return value.num_bytes
+    if isinstance(value, torch.nn.Module):
+        return sum(
+            _MODULE_BYTES + (module.num_bytes if isinstance(module, Measured) else 0)
+            for module in value.modules()
+        )
+    if isinstance(value, dict):
+        return _OBJECT_BYTES + sum(_object_bytes(element) for element in value.values())
+    if isinstance(value, list | tuple):
+        return _OBJECT_BYTES + sum(map(_object_bytes, value))
+    if isinstance(value, str):
+        return _OBJECT_BYTES + len(value)
+    return _OBJECT_BYTES
 
 
 def _bytes_of(value: Any) -> int:
     if isinstance(value, torch.Tensor):
         storage = storage_of(value)
-        return 0 if storage is None else storage.nbytes()
-    if isinstance(value, torch.nn.Module | torch.optim.Optimizer | list | tuple | dict):
-        return held_bytes([value])
-    return 0
+        return _OBJECT_BYTES + (0 if storage is None else storage.nbytes())
+    return held_bytes([value])
 
 
 class Allocating:
@@ -211,6 +227,8 @@ class Allocating:
         try:
             with torch.device("meta"), torch.no_grad():
                 result = self._call(*args, **on_meta)
+        except GradwireError:
+            raise
         except Exception:  # noqa: BLE001  # the real call raises the same, or knows better
             return 0
         return sum(t.numel() * t.element_size() for t in tensors_in([result]))

@@ -8,6 +8,7 @@ import torch
 
 from gradwire.v1 import catalog, models_pb2
 from gradwire_server.engine.failures import operation
+from gradwire_server.engine.memory import Measured
 from gradwire_server.engine.programs import Program
 from gradwire_server.engine.session import Session
 from gradwire_server.errors import GradwireError, Reason, invalid
@@ -20,7 +21,7 @@ _CONTAINERS: dict[str, Callable[[dict[str, torch.nn.Module]], torch.nn.Module]] 
 _MODULES = catalog.MODULES | catalog.LOSSES
 
 
-class ProgramModule(torch.nn.Module):
+class ProgramModule(torch.nn.Module, Measured):
     """A module whose forward is a program. Prints as torch prints a class named `Module`."""
 
     def __init__(self) -> None:
@@ -30,6 +31,11 @@ class ProgramModule(torch.nn.Module):
     def set_program(self, program: Program) -> None:
         """Lets `forward` run a program."""
         self._program = program
+
+    @property
+    def num_bytes(self) -> int:
+        """What the forward program takes."""
+        return 0 if self._program is None else self._program.num_bytes
 
     def forward(self, *inputs: Any) -> Any:
         """Runs the program on the inputs."""

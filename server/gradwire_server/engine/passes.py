@@ -12,7 +12,7 @@ from gradwire_server.engine.losses import build_loss, run_loss
 from gradwire_server.engine.models import find_model, require_session_or_model
 from gradwire_server.engine.registry import closest
 from gradwire_server.engine.session import Session
-from gradwire_server.engine.values import class_name, encode_value
+from gradwire_server.engine.values import class_name
 from gradwire_server.errors import GradwireError, Reason, invalid
 
 
@@ -40,7 +40,7 @@ def forward(session: Session, request: models_pb2.ForwardRequest) -> models_pb2.
     contents: list[values_pb2.Value | None] = [None] * len(values)
     if not request.handles_only:
         with operation("Forward"):
-            contents = [encode_value(value) for value in values[: 1 + len(captured)]]
+            contents = [*session.encode(values[: 1 + len(captured)])]
     handles = session.leave(values, "Forward")
     outputs = [
         models_pb2.Output(handle=handle, value=value)
@@ -66,7 +66,7 @@ def compute_loss(
     targets = [session.decode(v, f"targets[{i}]") for i, v in enumerate(request.targets)]
     value = run_loss(loss, outputs, targets)
     with operation("ComputeLoss"):
-        contents = encode_value(value)
+        (contents,) = session.encode([value])
     (handle,) = session.leave([value], "ComputeLoss")
     return models_pb2.ComputeLossResponse(loss=models_pb2.Output(handle=handle, value=contents))
 
@@ -86,7 +86,8 @@ def backward(session: Session, request: models_pb2.BackwardRequest) -> models_pb
     ]
     with operation("Backward"):
         value.backward(gradient, retain_graph=request.retain_graph)
-        return models_pb2.BackwardResponse(gradients=[encode_value(leaf.grad) for leaf in leaves])
+        gradients = session.encode([leaf.grad for leaf in leaves])
+    return models_pb2.BackwardResponse(gradients=gradients)
 
 
 def zero_grad(session: Session, request: models_pb2.ZeroGradRequest) -> models_pb2.ZeroGradResponse:

@@ -15,12 +15,16 @@ import torch
 
 from gradwire.v1 import values_pb2
 from gradwire_server.engine.failures import operation_failure
+from gradwire_server.engine.memory import Measured
 from gradwire_server.engine.registry import Registry
 from gradwire_server.engine.values import decode_value
 from gradwire_server.errors import GradwireError, Reason, invalid
 
 MAX_VARIANTS = 64
 """For how many different sets of wanted results a program keeps its instructions ready."""
+
+_REGISTER_BYTES = 512
+"""About what an operation or a constant takes once it is decoded."""
 
 Arguments = Callable[[list[Any]], tuple[Any, ...]]
 Code = list[tuple[int, Callable[..., Any], Arguments, tuple[int, ...]]]
@@ -74,7 +78,7 @@ class Scope(NamedTuple):
     member: Callable[[torch.nn.Module, str], Any] | None = None
 
 
-class Program:
+class Program(Measured):
     """A decoded program. It does not change, so copies of what holds it share it.
 
     Args:
@@ -105,6 +109,7 @@ class Program:
                     },
                 )
         self.num_inputs = message.num_inputs
+        self._message_bytes = message.ByteSize()
         self._scope = scope
         self._names = [operation.name for operation in message.operations]
         self._template: list[Any] = [None] * message.num_inputs
@@ -122,6 +127,11 @@ class Program:
             for index, value in enumerate(message.outputs)
         ]
         self._variants: dict[tuple[int, ...], Code] = {}
+
+    @property
+    def num_bytes(self) -> int:
+        """About how many bytes it takes, the tensors that it holds by value included."""
+        return self._message_bytes + _REGISTER_BYTES * len(self._template)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Program":
         return self

@@ -15,7 +15,13 @@ from gradwire_server.engine.memory import Budget
 from gradwire_server.engine.programs import OperationError, Program, Scope
 from gradwire_server.engine.random_state import RandomState
 from gradwire_server.engine.registry import Registry
-from gradwire_server.engine.values import decode_tensor, decode_value, encode_value
+from gradwire_server.engine.values import (
+    decode_tensor,
+    decode_value,
+    encode_value,
+    require_fits,
+    wire_bytes,
+)
 from gradwire_server.errors import GradwireError, Reason, invalid
 from gradwire_server.limits import Limits
 from gradwire_server.storage import Storage
@@ -138,6 +144,15 @@ class Session:
         finally:
             del self._pinned[key]
 
+    def encode(self, values: Sequence[Any]) -> list[values_pb2.Value]:
+        """Returns the wire forms of results.
+
+        Raises:
+            GradwireError: They are too large for a message; nothing was copied. LIMIT_EXCEEDED.
+        """
+        require_fits(wire_bytes(values), self.limits.max_message_bytes)
+        return [v if isinstance(v, values_pb2.Value) else encode_value(v) for v in values]
+
     def decode(self, value: values_pb2.Value, path: str) -> Any:
         """Returns the Python value of a wire value outside of programs; handles are looked up."""
         return decode_value(value, path, self._reference, self.device)
@@ -190,7 +205,9 @@ class Session:
 
     def _put_program(self, command: sessions_pb2.PutProgram) -> Sequence[values_pb2.Value]:
         _require_client_handle(command.handle, "put_program.handle")
-        self.values[command.handle] = self.program(command.program, "put_program.program")
+        program = self.program(command.program, "put_program.program")
+        self.budget.add(program, "put_program")
+        self.values[command.handle] = program
         return ()
 
     def _run_program(self, command: sessions_pb2.RunProgram) -> Sequence[values_pb2.Value]:
@@ -231,10 +248,7 @@ class Session:
         if len(wanted) == num_kept:
             return ()
         try:
-            return [
-                value if isinstance(value, values_pb2.Value) else encode_value(value)
-                for value in results[num_kept:]
-            ]
+            return self.encode(results[num_kept:])
         except Exception as error:
             raise operation_failure(error, "run_program.fetch") from error
 

@@ -1,16 +1,21 @@
 """Calls as tasks: each does a bit of work a turn and answers its caller when it is done."""
 
 from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol, TypeVar
 
 import structlog
 from google.protobuf.message import DecodeError, Message
 
 from gradwire.v1 import errors_pb2, sessions_pb2, values_pb2
+from gradwire_server.engine.failures import operation_failure
 from gradwire_server.engine.session import Session
+from gradwire_server.engine.values import require_fits
 from gradwire_server.errors import GradwireError, Reason, internal_error
 
 M = TypeVar("M", bound=Message)
+Watch = Callable[[], AbstractContextManager[None]]
+"""Makes a block that is interrupted with an error if it takes too long."""
 
 log = structlog.get_logger(__name__)
 
@@ -73,21 +78,12 @@ def serialize(response: Message, limit_bytes: int) -> bytes:
     return response.SerializeToString()
 
 
-def require_fits(num_bytes: int, limit_bytes: int) -> None:
-    """Raises LIMIT_EXCEEDED if a response of that size is too large for a message."""
-    if num_bytes > limit_bytes:
-        raise GradwireError(
-            Reason.LIMIT_EXCEEDED,
-            f"the response has {num_bytes} bytes; max_message_bytes allows {limit_bytes}. Ask "
-            "for fewer or smaller values at once.",
-            metadata={"limit": "max_message_bytes", "limit_bytes": str(limit_bytes)},
-        )
-
-
 def as_catalog_error(error: Exception, what: str) -> GradwireError:
     """Returns the error to tell the caller; logs what nobody expected."""
     if isinstance(error, GradwireError):
         return error
+    if isinstance(error, MemoryError):
+        return operation_failure(error, what)
     log.error("call failed unexpectedly", method=what, exc_info=error)
     return internal_error()
 
@@ -103,17 +99,20 @@ class UnaryTask:
         *,
         method: str,
         limit_bytes: int,
+        watch: Watch,
     ) -> None:
         self.call = call
         self._handler = handler
         self._answers = answers
         self._method = method
         self._limit_bytes = limit_bytes
+        self._watch = watch
 
     def advance(self) -> bool:
         """Runs the handler and answers; there is never more to do."""
         try:
-            payload = serialize(self._handler(), self._limit_bytes)
+            with self._watch():
+                payload = serialize(self._handler(), self._limit_bytes)
         except Exception as error:  # noqa: BLE001  # the boundary: the worker goes on
             self.fail(as_catalog_error(error, self._method))
         else:
@@ -136,6 +135,7 @@ class StreamTask:
         *,
         method: str,
         limit_bytes: int,
+        watch: Watch,
     ) -> None:
         self.call = call
         self._handler = handler
@@ -143,13 +143,16 @@ class StreamTask:
         self._answers = answers
         self._method = method
         self._limit_bytes = limit_bytes
+        self._watch = watch
 
     def advance(self) -> bool:
         """Takes one step of the handler and sends what it yields."""
         try:
             if self._steps is None:
                 self._steps = self._handler()
-            for response in next(self._steps):
+            with self._watch():
+                responses = next(self._steps)
+            for response in responses:
                 self._answers.event(self.call, serialize(response, self._limit_bytes))
         except StopIteration:
             self._answers.end(self.call)
@@ -169,7 +172,10 @@ class StreamTask:
 class ExecuteTask:
     """One message of an Execute stream: one command a turn, failures answered in band."""
 
-    def __init__(self, call: int, session: Session, payload: bytes, answers: Answers) -> None:
+    def __init__(
+        self, call: int, session: Session, payload: bytes, answers: Answers, *, watch: Watch
+    ) -> None:
+        self._watch = watch
         self.call = call
         self._session = session
         self._payload = payload
@@ -196,7 +202,8 @@ class ExecuteTask:
         if self._next_command < len(commands):
             index = self._next_command
             try:
-                values = self._session.run(commands[index], f"commands[{index}]")
+                with self._watch():
+                    values = self._session.run(commands[index], f"commands[{index}]")
                 if values:
                     self._add(values)
             except Exception as error:  # noqa: BLE001  # the boundary: the session goes on

@@ -9,7 +9,12 @@ from gradwire_server.engine.failures import operation
 from gradwire_server.engine.models import find_model
 from gradwire_server.engine.optimizers import named
 from gradwire_server.engine.session import Session
-from gradwire_server.engine.values import decode_tensor, encode_tensor
+from gradwire_server.engine.values import (
+    decode_tensor,
+    encode_tensor,
+    require_fits,
+    wire_bytes,
+)
 from gradwire_server.errors import invalid
 
 Tensors = Mapping[str, torch.Tensor]
@@ -39,21 +44,28 @@ def fetch_tensors(
     gradients = {name: p.grad for name, p in parameters.items() if p.grad is not None}
     names = set(request.tensors)
 
-    def selected(kind: "models_pb2.TensorKind", tensors: Tensors) -> list[models_pb2.NamedTensor]:
+    def selected(kind: "models_pb2.TensorKind", tensors: Tensors) -> Tensors:
         if kind not in kinds:
-            return []
-        return [
-            models_pb2.NamedTensor(name=name, tensor=encode_tensor(tensor))
-            for name, tensor in tensors.items()
-            if not by_name or name in names
-        ]
+            return {}
+        return {name: t for name, t in tensors.items() if not by_name or name in names}
 
+    chosen = (
+        selected(models_pb2.TENSOR_KIND_PARAMETER, parameters),
+        selected(models_pb2.TENSOR_KIND_GRADIENT, gradients),
+        selected(models_pb2.TENSOR_KIND_BUFFER, buffers),
+    )
+    require_fits(wire_bytes(chosen), session.limits.max_message_bytes)
     with operation("FetchTensors"):
-        return models_pb2.FetchTensorsResponse(
-            parameters=selected(models_pb2.TENSOR_KIND_PARAMETER, parameters),
-            gradients=selected(models_pb2.TENSOR_KIND_GRADIENT, gradients),
-            buffers=selected(models_pb2.TENSOR_KIND_BUFFER, buffers),
-        )
+        encoded = [
+            [
+                models_pb2.NamedTensor(name=name, tensor=encode_tensor(tensor))
+                for name, tensor in tensors.items()
+            ]
+            for tensors in chosen
+        ]
+    return models_pb2.FetchTensorsResponse(
+        parameters=encoded[0], gradients=encoded[1], buffers=encoded[2]
+    )
 
 
 def set_tensors(

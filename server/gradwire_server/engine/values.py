@@ -1,14 +1,14 @@
 """Between wire values and torch: the one codec of tensors and arguments."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 
 from gradwire.v1 import values_pb2
 from gradwire.v1.dtypes import ROWS
-from gradwire_server.errors import invalid
+from gradwire_server.errors import GradwireError, Reason, invalid
 
 DTYPE_OF_DATA_TYPE: dict[int, torch.dtype] = {
     row.data_type: getattr(torch, row.name) for row in ROWS
@@ -270,6 +270,30 @@ def encode_value(
     if isinstance(value, torch.memory_format | torch.layout) and value in NAME_OF_CONSTANT:
         return values_pb2.Value(constant=NAME_OF_CONSTANT[value])
     return values_pb2.Value(description=values_pb2.Description(type=class_name(value)))
+
+
+def wire_bytes(values: Iterable[Any]) -> int:
+    """Returns how many bytes the elements of all tensors among values take in a message."""
+    total = 0
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            total += 0 if torch.nn.parameter.is_lazy(value) else value.numel() * value.itemsize
+        elif isinstance(value, list | tuple):
+            total += wire_bytes(value)
+        elif isinstance(value, dict):
+            total += wire_bytes(value.values())
+    return total
+
+
+def require_fits(num_bytes: int, limit_bytes: int) -> None:
+    """Raises LIMIT_EXCEEDED if a response of that size is too large for a message."""
+    if num_bytes > limit_bytes:
+        raise GradwireError(
+            Reason.LIMIT_EXCEEDED,
+            f"the response has {num_bytes} bytes; max_message_bytes allows {limit_bytes}. Ask "
+            "for fewer or smaller values at once.",
+            metadata={"limit": "max_message_bytes", "limit_bytes": str(limit_bytes)},
+        )
 
 
 def _encode_tuple(value: tuple[Any, ...], elements: list[values_pb2.Value]) -> values_pb2.ValueList:

@@ -16,7 +16,6 @@ from gradwire_server.engine.intrinsics import Intrinsics
 from gradwire_server.engine.memory import Budget
 from gradwire_server.engine.registry import KIND_OF_NAME, torch_object
 from gradwire_server.engine.session import Session
-from gradwire_server.engine.values import encode_value
 
 
 class Unary(NamedTuple):
@@ -39,7 +38,7 @@ def fetch_values(
     """Returns session values."""
     values = [session.value(h, f"handles[{index}]") for index, h in enumerate(request.handles)]
     with operation("FetchValues"):
-        return sessions_pb2.FetchValuesResponse(values=[encode_value(v) for v in values])
+        return sessions_pb2.FetchValuesResponse(values=session.encode(values))
 
 
 def release_values(

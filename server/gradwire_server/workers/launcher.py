@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from gradwire_server.limits import Limits
 from gradwire_server.storage import StorageConfig
 from gradwire_server.workers.link import SocketLink
+from gradwire_server.workers.watchdog import EXIT_STATUS
 
 WORKER_COMMAND = (sys.executable, "-m", "gradwire_server.workers.process")
 
@@ -103,6 +104,8 @@ def describe_end(returncode: int | None) -> str:
     """Returns in words how a process ended."""
     if returncode is None:
         return "closed its connection"
+    if returncode == EXIT_STATUS:
+        return "did not come back from a command within max_command_seconds"
     if returncode < 0:
         try:
             return f"was killed by {signal.Signals(-returncode).name}"

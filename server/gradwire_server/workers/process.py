@@ -1,10 +1,10 @@
 """The worker process: an engine at one end of a socket."""
 
 import argparse
+import importlib
 import json
 import os
 import platform
-import resource
 import signal
 import socket
 import sys
@@ -21,6 +21,7 @@ from gradwire_server.errors import GradwireError
 from gradwire_server.limits import Limits
 from gradwire_server.storage import Storage, StorageConfig
 from gradwire_server.workers.frames import HEADER, Frame, FrameKind, encode_header
+from gradwire_server.workers.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
 
@@ -167,12 +168,15 @@ def ready_frame(device: torch.device) -> Frame:
     return Frame(kind=FrameKind.READY, method=torch.__version__, payload=worker.SerializeToString())
 
 
-def limit_memory(limit_bytes: int) -> None:
-    """Lets allocations beyond `limit_bytes` fail in this process, not elsewhere on the host."""
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    if hard != resource.RLIM_INFINITY:
-        limit_bytes = min(limit_bytes, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, hard))
+def load_late_parts() -> None:
+    """Lets torch start its threads, and load what it loads when a step is first taken.
+
+    No session is to pay for these with its memory, and none of them with its time.
+    """
+    square = torch.nn.Parameter(torch.ones(512, 512))
+    (square @ square).exp().sum().backward()
+    torch.optim.SGD([square]).step()
+    importlib.import_module("torch._dynamo")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -186,26 +190,26 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--storage", type=json.loads, required=True, help="StorageConfig as JSON")
     parser.add_argument("--log-format", choices=("json", "text"), default="text")
     parser.add_argument("--log-level", default="info")
-    parser.add_argument("--memory-bytes", type=int, default=0, help="0 for no limit")
     options = parser.parse_args(arguments)
     # The front ends its workers; a Ctrl-C in the terminal reaches the whole process group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
-    if device.type == "cpu" and options.memory_bytes:
-        limit_memory(options.memory_bytes)
     connection = Connection(socket.socket(fileno=options.fd))
     answers = FrameAnswers(connection)
     limits = Limits(**options.limits)
+    watchdog = Watchdog(limit_seconds=limits.max_command_seconds)
     engine = Engine(
         device=device,
         limits=limits,
         quotas=Quotas(limits, options.tenants),
         storage=Storage(StorageConfig(**options.storage)),
         answers=answers,
+        watch=watchdog.watch,
     )
     connection.send(ready_frame(device))
+    load_late_parts()
     try:
         serve(connection, engine, answers)
     except (EOFError, ConnectionError):
