@@ -4,8 +4,12 @@
 #   docker run --env GRADWIRE_TOKEN --publish 127.0.0.1:50051:50051 gradwire
 #   docker run --env GRADWIRE_TOKEN --publish 127.0.0.1:50051:50051 --gpus all gradwire
 #
+# Ports: 50051 the RPCs; 50052 health checks, without TLS or token; 8080 the web page, if asked for
+# by GRADWIRE_PAGE_ADDRESS=0.0.0.0:8080. State is in /var/lib/gradwire, nothing else is written but
+# /tmp. docs/operations.md tells how to run it.
+#
 # Callers show the token. Without one the server does not start, because a container listens to
-# other hosts; on a trusted network `gradwire serve --address 0.0.0.0:50051 --insecure` does.
+# other hosts; on a trusted network, GRADWIRE_INSECURE=true lets it start.
 # The command below says --plaintext, because the port is published on this machine only or a proxy
 # in front of it has the certificate. Where neither is so, give the server its own instead:
 #
@@ -13,51 +17,80 @@
 #     --tls-certificate-file /tls/server.pem --tls-key-file /tls/server.key
 #
 # torch is the build that pip finds by itself: on Linux one with CUDA, which also runs without a
-# GPU. For a much smaller image without CUDA, name the package index of PyTorch's CPU builds (see
-# "Get started" on PyTorch's site):
+# GPU. TORCH_INDEX_URL chooses another one, such as the much smaller one without CUDA: it names one
+# of the package indexes that "Get started" on PyTorch's site lists, for CPU or a version of CUDA.
 #
 #   docker build --build-arg TORCH_INDEX_URL=... --tag gradwire:cpu .
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 
-FROM ${BASE_IMAGE} AS build
+# The dependencies, which a change of gradwire's sources leaves as they are. The environment has no
+# pip of its own; the base image's installs into it.
+FROM ${BASE_IMAGE} AS dependencies
 ARG TORCH_INDEX_URL=
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1 \
-    PATH=/opt/gradwire/bin:${PATH}
+    PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
-RUN python -m venv /opt/gradwire
-
-# The dependencies are a layer of their own, which a change of the sources leaves as it is.
 COPY pyproject.toml constraints.txt ./
-RUN python -c "import tomllib; \
+RUN python -m pip install --quiet --constraint constraints.txt --upgrade pip \
+    && python -m venv --without-pip /opt/gradwire \
+    && python -c "import tomllib; \
 project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
 requirements = project['dependencies'] + project['optional-dependencies']['server'] \
     + project['optional-dependencies']['s3']; \
 print(*requirements, sep='\n', file=open('requirements.txt', 'w'))" \
-    && pip install --quiet --constraint constraints.txt --upgrade pip \
     && if [ -n "${TORCH_INDEX_URL}" ]; then \
-         pip install --quiet --constraint constraints.txt --index-url "${TORCH_INDEX_URL}" torch; \
+         python -m pip --python /opt/gradwire/bin/python install --quiet \
+           --constraint constraints.txt --index-url "${TORCH_INDEX_URL}" torch; \
        fi \
-    && pip install --quiet --constraint constraints.txt --requirement requirements.txt
+    && python -m pip --python /opt/gradwire/bin/python install --quiet \
+         --constraint constraints.txt --requirement requirements.txt \
+    # The tests of torch, and protoc: an eighth of torch's size.
+    && cd /opt/gradwire/lib/python3*/site-packages/torch \
+    && rm -rf test bin/test_* bin/*Test bin/protoc*
 
+# gradwire itself, apart from them.
+FROM dependencies AS project
 COPY LICENSE README.md ./
 COPY client client
 COPY server server
-RUN pip install --quiet --no-deps --build-constraint constraints.txt .
+RUN python -m pip --python /opt/gradwire/bin/python install --quiet --no-deps --prefix /project \
+    --build-constraint constraints.txt .
 
 FROM ${BASE_IMAGE}
-LABEL org.opencontainers.image.title="gradwire" \
-      org.opencontainers.image.description="PyTorch training as a gRPC service" \
-      org.opencontainers.image.licenses="Apache-2.0"
-RUN useradd --system --create-home --home-dir /var/lib/gradwire --uid 10001 gradwire
-COPY --from=build /opt/gradwire /opt/gradwire
+# torch.compile writes C++ and compiles it against the headers of Python, which most base images
+# with Python have.
+RUN apt-get update -qq \
+    && header="$(python -c "import sysconfig; print(sysconfig.get_path('include'))")/Python.h" \
+    && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+         g++ $(test -f "${header}" || echo libpython3-dev) >/dev/null \
+    && apt-get clean \
+    && rm -rf /var/lib/apt/lists/* /var/log/apt /var/log/dpkg.log
+# Platforms may choose a user id of their own; such a user is in group 0.
+RUN useradd --no-create-home --no-log-init --uid 10001 --gid 0 --home-dir /var/lib/gradwire gradwire \
+    && install --directory --owner gradwire --group root --mode 2770 /var/lib/gradwire
+COPY --from=dependencies /opt/gradwire /opt/gradwire
+COPY --from=project /project /opt/gradwire
+# USER is what names a user whom the image does not know, in what torch.compile writes below /tmp.
 ENV PATH=/opt/gradwire/bin:${PATH} \
     PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    HOME=/var/lib/gradwire \
+    USER=gradwire \
     GRADWIRE_STORAGE=file:///var/lib/gradwire
-USER gradwire
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="gradwire" \
+      org.opencontainers.image.description="PyTorch training as a gRPC service" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.licenses="Apache-2.0"
+USER 10001
 WORKDIR /var/lib/gradwire
-EXPOSE 50051
+VOLUME /var/lib/gradwire
+EXPOSE 50051 50052 8080
+STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
-    CMD ["gradwire", "health", "--address", "127.0.0.1:50051"]
+    CMD ["gradwire", "health", "--address", "127.0.0.1:50052"]
 ENTRYPOINT ["gradwire"]
-CMD ["serve", "--address", "0.0.0.0:50051", "--plaintext", "--log-format", "json"]
+CMD ["serve", "--address", "0.0.0.0:50051", "--health-address", "0.0.0.0:50052", \
+     "--plaintext", "--log-format", "json"]
