@@ -51,6 +51,12 @@ class Settings(BaseSettings):
     )
 
     address: str = Field("127.0.0.1:50051", description="HOST:PORT or unix:PATH; port 0: any.")
+    health_address: str | None = Field(
+        None, description="HOST:PORT for health checks alone, without TLS; off by default."
+    )
+    page_address: str | None = Field(
+        None, description="HOST:PORT of the web page, such as 127.0.0.1:8080; off by default."
+    )
     device: str = Field("auto", description="auto, or cpu, cuda, cuda:N, separated by commas.")
     workers: int = Field(1, ge=1, le=1024, description="Worker processes on each device.")
     threads: int = Field(0, ge=0, description="Threads of an operation; 0: share the cores.")
@@ -186,10 +192,11 @@ class Settings(BaseSettings):
         """Whether callers must show a token."""
         return self.token is not None or self.tokens_file is not None
 
-    @field_validator("address")
+    @field_validator("address", "health_address", "page_address")
     @classmethod
-    def _check_address(cls, value: str) -> str:
-        Address.parse(value)
+    def _check_address(cls, value: str | None) -> str | None:
+        if value is not None:
+            Address.parse(value)
         return value
 
     @field_validator("device")
@@ -240,22 +247,29 @@ class Settings(BaseSettings):
             raise ValueError("tls_certificate_file and tls_key_file go together; give both")
         if self.tls_client_ca_file is not None and self.tls is None:
             raise ValueError("tls_client_ca_file needs tls_certificate_file and tls_key_file")
-        if self.insecure or Address.parse(self.address).is_local:
-            return self
+        if not self.insecure:
+            for name in ("address", "page_address"):
+                self._check_protected(name)
+        return self
+
+    def _check_protected(self, name: str) -> None:
+        """Raises ValueError if an address can be reached from other hosts without protection."""
+        address = getattr(self, name)
+        if address is None or Address.parse(address).is_local:
+            return
         if self.tls is None and not self.plaintext:
             raise ValueError(
-                f"address {self.address} can be reached from other hosts, and there is no TLS; "
+                f"{name} {address} can be reached from other hosts, and there is no TLS; "
                 "give --tls-certificate-file and --tls-key-file, or say --plaintext if the "
                 "connection is protected otherwise, or --insecure if everybody who can reach the "
                 "address may read along and do everything"
             )
         if not self.wants_token and self.tls_client_ca_file is None:
             raise ValueError(
-                f"address {self.address} can be reached from other hosts, and there is no token; "
+                f"{name} {address} can be reached from other hosts, and there is no token; "
                 f"set {ENV_PREFIX}TOKEN or give --tokens-file, or say --insecure if everybody who "
                 "can reach the address may do everything"
             )
-        return self
 
     @classmethod
     def settings_customise_sources(

@@ -8,7 +8,6 @@ from typing import Any, NoReturn
 
 import grpc
 import structlog
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from gradwire_server.access.identity import DEFAULT_TENANT, Role
@@ -17,13 +16,17 @@ from gradwire_server.access.tokens import TokenEntry, Tokens, TokensFileError
 from gradwire_server.config import Settings, SettingsError
 from gradwire_server.errors import GradwireError
 from gradwire_server.lifetime import Lifetime
+from gradwire_server.page import Page
 from gradwire_server.sessions.registry import SessionRegistry
 from gradwire_server.storage import Storage, StorageConfig
-from gradwire_server.transport.addresses import Address, remove_stale_socket
+from gradwire_server.transport.addresses import Address
 from gradwire_server.transport.auth import AccessInterceptor
 from gradwire_server.transport.datasets import DatasetRpcs
 from gradwire_server.transport.front import FrontRpcs
 from gradwire_server.transport.handlers import Handlers
+from gradwire_server.transport.health import SERVICE_NAME as HEALTH_SERVICE
+from gradwire_server.transport.health import Health
+from gradwire_server.transport.listening import listen
 from gradwire_server.transport.options import server_options
 from gradwire_server.transport.routes import SERVICES
 from gradwire_server.transport.tls import TlsFileError, server_credentials
@@ -81,8 +84,10 @@ class Server:
         self.traffic = Traffic()
         self._tokens = _make_tokens(settings)
         self._credentials = _make_credentials(settings)
-        self._health = health.aio.HealthServicer()
+        self.health = Health(_parse_optional(settings.health_address))
+        self.page = _make_page(settings)
         self._grpc = self._make_grpc_server()
+        self._listens = False
         self._tasks: set[asyncio.Task[None]] = set()
         self.stopped = False
         self.pool.on_change.append(self._tell_health)
@@ -94,9 +99,7 @@ class Server:
             SettingsError: The address cannot be bound, or a device is not there.
         """
         await asyncio.to_thread(self._clean_storage)
-        await self._set_health(serving=False)
-        self._bind()
-        await self._grpc.start()
+        await self._listen()
         log.info(
             "listening",
             address=str(self.address),
@@ -106,8 +109,7 @@ class Server:
         try:
             devices = await find_devices(parse_devices(self._settings.device))
         except NoSuchDeviceError as error:
-            await self._grpc.stop(None)
-            self._remove_socket()
+            await self._unlisten()
             raise SettingsError(f"device: {error}") from None
         self.pool.start(
             devices, num_per_device=self._settings.workers, threads=self._settings.threads
@@ -120,7 +122,10 @@ class Server:
         Args:
             drain_timeout_seconds: How long calls in flight may take.
         """
-        await self._health.enter_graceful_shutdown()
+        await self.health.drain()
+        if self.page is not None:
+            # Its streams are calls, which would not end by themselves.
+            await self.page.stop()
         self.registry.placement.close(self.traffic.close(shutting_down()))
         log.info("stopping", calls_in_flight=self.traffic.num_calls)
         try:
@@ -135,7 +140,7 @@ class Server:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.pool.stop(WORKER_STOP_SECONDS)
-        self._remove_socket()
+        await self._unlisten()
         self.stopped = True
         log.info("stopped")
 
@@ -143,6 +148,8 @@ class Server:
         """Ends this process and its workers at once."""
         self.pool.kill()
         self._remove_socket()
+        if self.page is not None:
+            self.page.remove_folder()
         os._exit(ABANDONED_STATUS)
 
     def _make_grpc_server(self) -> grpc.aio.Server:
@@ -154,10 +161,10 @@ class Server:
         datasets = DatasetRpcs(self.storage, self._settings.limits, self.registry.quotas)
         handlers = Handlers(self.registry, front, datasets, self.traffic, self._tokens)
         server.add_generic_rpc_handlers(handlers.generic_handlers())
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        self.health.add_to(server)
         names = [service.full_name for service in SERVICES]
         reflection.enable_server_reflection(
-            [*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server
+            [*names, HEALTH_SERVICE, reflection.SERVICE_NAME], server
         )
         return server
 
@@ -168,43 +175,64 @@ class Server:
             # Commands that need no storage work all the same; the others say what is wrong.
             log.warning("storage not cleaned", error=error.message)
 
-    def _bind(self) -> None:
+    async def _listen(self) -> None:
+        """Listens on all addresses.
+
+        Raises:
+            SettingsError: One of them cannot be listened on; then none is.
+        """
+        name = "address"
         try:
-            if self.address.path is not None:
-                remove_stale_socket(self.address.path)
-            # Nobody but this user may open a unix socket of ours.
-            mask = os.umask(0o177)
-            try:
-                if self._credentials is None:
-                    port = self._grpc.add_insecure_port(str(self.address))
-                else:
-                    port = self._grpc.add_secure_port(str(self.address), self._credentials)
-            finally:
-                os.umask(mask)
-        except (OSError, RuntimeError) as error:
-            raise SettingsError(f"address: cannot listen on {self.address}: {error}") from None
-        self.address = self.address.with_port(port)
+            self.address = listen(self._grpc, self.address, self._credentials)
+            self._listens = True
+            if self.page is not None:
+                listen(self._grpc, Address.parse(self.page.rpc_address))
+            name = "health_address"
+            await self.health.start()
+            name = "page_address"
+            if self.page is not None:
+                await self.page.start()
+                log.info("page", address=str(self.page.address), tls=self._credentials is not None)
+        except OSError as error:
+            await self._unlisten()
+            address = getattr(self._settings, name)
+            raise SettingsError(f"{name}: cannot listen on {address}: {error}") from None
+        await self._grpc.start()
+
+    async def _unlisten(self) -> None:
+        if self.page is not None:
+            await self.page.stop()
+        await self.health.stop()
+        await self._grpc.stop(None)
+        self._remove_socket()
 
     def _remove_socket(self) -> None:
-        if self.address.path is not None:
+        # The socket of another server stays, if that is why this one does not listen.
+        if self._listens and self.address.path is not None:
             self.address.path.unlink(missing_ok=True)
             if self._owns_folder:
                 with suppress(OSError):  # it holds something else, or is gone
                     self.address.path.parent.rmdir()
 
     def _tell_health(self) -> None:
-        self._spawn(self._set_health(serving=bool(self.pool.ready)))
-
-    async def _set_health(self, *, serving: bool) -> None:
-        response = health_pb2.HealthCheckResponse
-        status = response.SERVING if serving else response.NOT_SERVING
-        for name in ("", *(service.full_name for service in SERVICES)):
-            await self._health.set(name, status)
+        self._spawn(self.health.set(serving=bool(self.pool.ready)))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _parse_optional(address: str | None) -> Address | None:
+    return None if address is None else Address.parse(address)
+
+
+def _make_page(settings: Settings) -> Page | None:
+    address = _parse_optional(settings.page_address)
+    if address is None:
+        return None
+    trusts_hosts = settings.wants_token or settings.insecure
+    return Page(address, settings.tls, trusts_hosts=trusts_hosts)
 
 
 def _open_storage(config: StorageConfig) -> Storage:

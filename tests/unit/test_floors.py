@@ -70,7 +70,17 @@ def test_the_server_imports_of_the_client_only_the_contract() -> None:
                 "gradwire_server.workers",
             ),
         ),
-        ("transport", ("torch", "gradwire_server.engine")),
+        (
+            "page",
+            (
+                "torch",
+                "gradwire_server.engine",
+                "gradwire_server.sessions",
+                "gradwire_server.storage",
+                "gradwire_server.workers",
+            ),
+        ),
+        ("transport", ("torch", "gradwire_server.engine", "gradwire_server.page")),
         ("sessions", ("torch", "grpc", "gradwire_server.engine", "gradwire_server.transport")),
         (
             "workers",

@@ -22,7 +22,7 @@ EPILOG = (
 _RUNNING = "Running"
 _PANELS = {
     "Access": ("token", "tls_", "plaintext", "insecure", "allowed_"),
-    "Observability": ("log_", "audit_", "metrics_", "otlp_", "channelz"),
+    "Observability": ("health_", "page_", "log_", "audit_", "metrics_", "otlp_", "channelz"),
     "Limits": ("max_", "session_idle_", "tenants"),
 }
 """Under which heading settings are shown, by how their names begin."""

@@ -50,6 +50,20 @@ class TlsFiles:
             root_certificates=None if self.client_ca is None else contents[self.client_ca],
         )
 
+    def load_context(self) -> ssl.SSLContext:
+        """Returns the same for a server that does not speak gRPC.
+
+        Raises:
+            TlsFileError: See `load`.
+        """
+        self.load()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.certificate, self.key)
+        if self.client_ca is not None:
+            context.load_verify_locations(self.client_ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
 
 def server_credentials(
     files: TlsFiles, *, check_seconds: float = CHECK_SECONDS

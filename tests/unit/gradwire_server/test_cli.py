@@ -38,6 +38,10 @@ def test_every_setting_is_an_option_of_serve() -> None:
         (("tokens", "new", "--tenant", "a", "--expires", "soon"), 'expires: "soon" is no time'),
         (("info", "--ca-file", "/nonexistent"), "TLS: "),
         (("serve", "--address", "unix:/nonexistent/s"), "cannot listen on"),
+        (
+            ("serve", "--address", "127.0.0.1:0", "--health-address", "unix:/nonexistent/s"),
+            "health_address: cannot listen on unix:/nonexistent/s",
+        ),
         (("serve", "--workers", "many"), "--workers"),
         (("sing",), "sing"),
     ],
