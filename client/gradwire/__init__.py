@@ -14,6 +14,7 @@ Importing this package loads nothing but this file; everything else is loaded wh
 """
 
 import importlib
+import sys
 from typing import Any
 
 __version__ = "0.1.0"
@@ -25,10 +26,12 @@ _SUBMODULES = (
     "errors",
     "fft",
     "linalg",
+    "masked",
     "nn",
     "optim",
+    "signal",
+    "sparse",
     "special",
-    "transforms",
     "utils",
     "v1",
 )
@@ -91,7 +94,9 @@ def _find(name: str) -> Any:
     except AttributeError:
         raise AttributeError(
             f"module 'gradwire' has no attribute {name!r}; what torch has and the server allows "
-            "is in gradwire.v1.catalog"
+            "is in gradwire.v1.catalog",
+            name=name,
+            obj=sys.modules[__name__],
         ) from None
 
 

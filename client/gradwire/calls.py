@@ -1,6 +1,8 @@
 """Calls of cataloged names: recorded, with results of the kind that the catalog says."""
 
+import itertools
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any
 
 from gradwire.connection import current_session
@@ -14,8 +16,15 @@ from gradwire.v1.catalog import METHODS, PROPERTIES, SETTABLE_PROPERTIES
 class RemoteObject(Remote):
     """Something other than a tensor that lives on the server, such as an optimizer or a context."""
 
+    _serials = itertools.count()
+
     def __init__(self, slot: Slot) -> None:
         self._slot = slot
+
+    @cached_property
+    def serial(self) -> int:
+        """A number that no other object has or had; handles and ids are used again."""
+        return next(RemoteObject._serials)
 
     def __repr__(self) -> str:
         text: str = self._slot.session.fetch("gradwire.repr", (self,), {})
@@ -120,7 +129,7 @@ def _pattern(value: Any) -> Any:
     remote = getattr(value, "__gradwire_remote__", None)
     if remote is not None:
         # A module's own arguments decide too, so its results are its own affair.
-        return ("module", remote()._slot.handle or id(remote()._slot))
+        return ("module", remote().serial)
     return repr(value)
 
 
@@ -157,6 +166,24 @@ def _item(session: Session, result: RemoteObject, index: int | str) -> RemoteObj
     return RemoteObject(session.record("gradwire.getitem", (result, index), {}))
 
 
+def _written(result: Any, out: Any) -> Any:
+    """Returns what a call returns that wrote into `out`: the tensors of `out`, as torch does.
+
+    Args:
+        result: What was returned, as new tensors.
+        out: A tensor, or a tuple or list of them.
+    """
+    if isinstance(result, Remote):
+        out._slot.info = None
+        return out
+    if result is None:
+        for tensor in out:
+            tensor._slot.info = None
+        return None
+    written = [_written(*pair) for pair in zip(result, out, strict=True)]
+    return type(result)(*written) if hasattr(result, "_fields") else type(result)(written)
+
+
 def _listed(value: Any) -> Any:
     return list(value) if isinstance(value, Iterator) else value
 
@@ -176,13 +203,11 @@ def make_function(name: str, returns: str) -> Callable[..., Any]:
             session.record(name, args, kwargs, wanted=False)
             target._slot.info = None
             return target
-        if kwargs:
-            out = kwargs.get("out")
-            if out is not None:
-                session.record(name, args, kwargs, wanted=False)
-                return out
+        if kwargs and kwargs.get("out") is not None:
+            return _written(invoke(session, name, returns, args, kwargs), kwargs["out"])
         return invoke(session, name, returns, args, kwargs)
 
+    function.__gradwire_function__ = name  # type: ignore[attr-defined]
     function.__name__ = function.__qualname__ = last
     function.__module__ = "gradwire" + name.rpartition(".")[0].removeprefix("torch")
     function.__doc__ = f"Records a call of ``{name}``; see torch's documentation of it."

@@ -1,5 +1,6 @@
 """Modules whose names come from the catalog: each function is made when it is first used."""
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -37,7 +38,12 @@ def catalog_getattr(
                 function = namespace[name] = make_function(full, table[full])
                 return function
         module = "gradwire" + prefix.removeprefix("torch")
-        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        # With the name and where it was looked for, Python's traceback suggests the closest one.
+        raise AttributeError(
+            f"module {module!r} has no attribute {name!r}",
+            name=name,
+            obj=sys.modules.get(module),
+        )
 
     def directory() -> list[str]:
         return sorted({*namespace, *public_names(prefix)})

@@ -7,7 +7,7 @@ import numpy as np
 
 from gradwire.recorder.slots import Remote
 from gradwire.recorder.values import Info
-from gradwire.types import Size, device, dtype
+from gradwire.types import DTYPES, Size, device, dtype
 
 
 class Tensor(Remote):
@@ -97,12 +97,15 @@ class Tensor(Remote):
 
         Raises:
             RuntimeError: The tensor requires a gradient, and `force` is not given.
+            TypeError: numpy has no such element type.
         """
         if not force and self.requires_grad:
             raise RuntimeError(
                 "Can't call numpy() on Tensor that requires grad. "
                 "Use tensor.detach().numpy() instead."
             )
+        if self.dtype is DTYPES["complex32"]:
+            raise TypeError("Got unsupported ScalarType ComplexHalf; convert to complex64 first")
         return self._elements()
 
     def _elements(self) -> "np.ndarray[Any, Any]":
@@ -116,7 +119,9 @@ class Tensor(Remote):
     def tolist(self) -> Any:
         """Returns the elements as nested lists of Python numbers."""
         array = self._elements()
-        if array.dtype.kind == "V" or array.dtype.name.startswith(("bfloat16", "float8")):
+        if array.dtype.names:
+            array = array["real"].astype(np.complex64) + 1j * array["imag"].astype(np.float32)
+        elif array.dtype.kind == "V" or array.dtype.name.startswith(("bfloat16", "float8")):
             array = array.astype(np.float32)
         return array.tolist()
 

@@ -8,7 +8,7 @@ _FLOATING = frozenset(
     {"float32", "float64", "float16", "bfloat16"}
     | {row.name for row in ROWS if row.name.startswith("float8")}
 )
-_COMPLEX = frozenset({"complex64", "complex128"})
+_COMPLEX = frozenset(row.name for row in ROWS if row.name.startswith("complex"))
 
 
 class dtype:  # noqa: N801  # torch's name
@@ -52,6 +52,7 @@ DTYPE_ALIASES: Final[dict[str, str]] = {
     "short": "int16",
     "int": "int32",
     "long": "int64",
+    "chalf": "complex32",
     "cfloat": "complex64",
     "cdouble": "complex128",
 }
@@ -86,6 +87,9 @@ CONSTANTS: Final[dict[str, Constant]] = {
         "strided",
         "sparse_coo",
         "sparse_csr",
+        "sparse_csc",
+        "sparse_bsr",
+        "sparse_bsc",
     )
 }
 

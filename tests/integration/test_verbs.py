@@ -285,6 +285,17 @@ def test_an_unknown_class_names_the_closest_ones(stubs: Stubs) -> None:
     assert "torch.nn.Linear" in message
 
 
+def test_a_module_takes_a_function_of_the_catalog_by_name_and_no_other(stubs: Stubs) -> None:
+    layer = module("TransformerEncoderLayer", 8, 2, 16)
+    layer.kwargs["activation"].function = "torch.nn.functional.gelu"
+    assert stubs.models.CreateModel(net(module=layer)).model.name
+    for name in ("torch.load", "gradwire.getattr", "torch.nn.Linear", "os.system", ""):
+        layer.kwargs["activation"].function = name
+        code, reason, message = fails(stubs.models.CreateModel, net(module=layer))
+        assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "UNKNOWN_NAME")
+        assert "kwargs['activation'].function" in message
+
+
 @pytest.mark.parametrize(
     ("inputs", "text"),
     [

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from gradwire.calls import make_function
 from gradwire.nn import functional as functional
 from gradwire.nn import init as init
 from gradwire.nn import utils as utils
@@ -14,7 +15,7 @@ from gradwire.nn.containers import Sequential as Sequential
 from gradwire.nn.module import Module as Module
 from gradwire.nn.parameter import Buffer as Buffer
 from gradwire.nn.parameter import Parameter as Parameter
-from gradwire.v1.catalog import LOSSES, MODULES
+from gradwire.v1.catalog import CLASSES, LOSSES, MODULES
 
 _OWN = (
     "Buffer",
@@ -33,7 +34,7 @@ __all__ = [  # noqa: PLE0604
     *_OWN,
     *(
         name.removeprefix("torch.nn.")
-        for table in (MODULES, LOSSES)
+        for table in (MODULES, LOSSES, CLASSES)
         for name in table
         if name.startswith("torch.nn.") and name.count(".") == 2 and name.split(".")[2] not in _OWN
     ),
@@ -41,7 +42,10 @@ __all__ = [  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:
-    made = module_class(f"torch.nn.{name}") if not name.startswith("_") else None
+    full = f"torch.nn.{name}"
+    made: Any = module_class(full) if not name.startswith("_") else None
+    if made is None and CLASSES.get(full) == "object":
+        made = make_function(full, "object")
     if made is None:
         raise AttributeError(f"module 'gradwire.nn' has no attribute {name!r}")
     globals()[name] = made

@@ -25,6 +25,8 @@ class BuiltinModule(Module):
 
     _catalog_name = ""
     _returns = "overloaded"
+    _becomes = ""
+    """The name of the class that a lazy module has after its first call."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()
@@ -47,7 +49,24 @@ class BuiltinModule(Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Records a call of the module."""
         session = self.__gradwire_remote__()._slot.session
-        return invoke(session, "gradwire.call", self._returns, (self, *args), kwargs)
+        result = invoke(session, "gradwire.call", self._returns, (self, *args), kwargs)
+        if self._becomes:
+            self._materialise(session)
+        return result
+
+    def _materialise(self, session: Session) -> None:
+        """Turns a lazy module into what its first call has made of it on the server."""
+        kind = module_class(self._becomes)
+        assert kind is not None
+        self.__class__ = kind
+        state = self.__dict__
+        if "_modules" not in state:
+            return
+        for member in (*self._parameters.values(), *self._buffers.values()):
+            if member is not None:
+                member._slot.info = None
+        described = session.fetch("gradwire.describe", (self.__gradwire_remote__(),), {})
+        state.update(described[""]["attributes"])
 
     def train(self: Any, mode: bool = True) -> Any:
         """Switches the module to training mode, or to evaluation mode."""
@@ -110,6 +129,8 @@ class BuiltinModule(Module):
             _describe_all(session, self)
         super().__setattr__(name, value)
         if name in self.__dict__["_server_attributes"]:
+            # What this module returns may change, and what modules return that contain it.
+            session.structures.clear()
             session.record(
                 "gradwire.setattr", (self.__gradwire_remote__(), name, value), {}, wanted=False
             )
@@ -212,6 +233,12 @@ _CONTAINERS: dict[str, type[Module]] = {
 _classes: dict[str, type[BuiltinModule]] = {}
 
 
+def _eager_name(name: str) -> str:
+    """Returns the name of the class that a lazy class turns into; empty if it is not lazy."""
+    eager = name.replace(".Lazy", ".")
+    return eager if eager != name and eager in MODULES else ""
+
+
 def module_class(name: str) -> type[BuiltinModule] | None:
     """Returns the class of a cataloged module such as ``torch.nn.Linear``, or None."""
     known = _classes.get(name)
@@ -227,6 +254,7 @@ def module_class(name: str) -> type[BuiltinModule] | None:
         {
             "_catalog_name": name,
             "_returns": returns,
+            "_becomes": _eager_name(name),
             "__module__": "gradwire.nn",
             "__doc__": f"``{name}`` on the server; see torch's documentation of it.",
         },

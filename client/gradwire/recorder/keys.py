@@ -7,6 +7,7 @@ Everything that Python calls equal but torch does not (``1``, ``1.0`` and ``True
 """
 
 from collections.abc import Callable, Hashable
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,8 @@ def encode(value: Any, reference: Callable[[Any], Key]) -> Key:
     if isinstance(value, Remote):
         return reference(value)
     if isinstance(value, tuple):
+        if hasattr(value, "__gradwire_remote__"):
+            return reference(value)
         return _tuple(value, reference)
     if isinstance(value, list):
         return _list(value, reference)
@@ -118,6 +121,12 @@ def _slice(value: slice, reference: Callable[[Any], Key]) -> Key:
     )
 
 
+def _function(value: Any, reference: Callable[[Any], Key]) -> Key:
+    """Returns the key of a function of the catalog; other functions are not data."""
+    name = getattr(value, "__gradwire_function__", None)
+    return reference(value) if name is None else ("function", name)
+
+
 _ENCODERS: dict[type, Callable[[Any, Callable[[Any], Key]], Key]] = {
     type(None): lambda _, __: NONE,
     bool: lambda value, _: TRUE if value else FALSE,
@@ -134,6 +143,7 @@ _ENCODERS: dict[type, Callable[[Any, Callable[[Any], Key]], Key]] = {
     dtype: lambda value, _: ("dtype", value.data_type),
     device: lambda value, _: ("device", str(value)),
     Constant: lambda value, _: ("constant", value.name),
+    FunctionType: _function,
 }
 
 
@@ -166,6 +176,8 @@ def message(key: Any) -> values_pb2.Value:
             return values_pb2.Value(device=key[1])
         case "constant":
             return values_pb2.Value(constant=key[1])
+        case "function":
+            return values_pb2.Value(function=key[1])
         case "complex":
             real, imaginary = (float.fromhex(part) for part in key[1:])
             number = values_pb2.ComplexValue(real=real, imaginary=imaginary)

@@ -1,13 +1,22 @@
 """Values that come back from the server, as Python and numpy values."""
 
 from collections import namedtuple
+from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
 
-from gradwire.types import CONSTANTS, DTYPE_OF_DATA_TYPE, DTYPE_OF_NUMPY_NAME, Size, device, dtype
+from gradwire.types import (
+    CONSTANTS,
+    DTYPE_OF_DATA_TYPE,
+    DTYPE_OF_NUMPY_NAME,
+    DTYPES,
+    Size,
+    device,
+    dtype,
+)
 from gradwire.v1 import values_pb2
 
 
@@ -37,7 +46,12 @@ class Unknown(NamedTuple):
 
 @cache
 def numpy_dtype(element: dtype) -> "np.dtype[Any]":
-    """Returns numpy's dtype for an element type; ``ml_dtypes`` supplies bfloat16 and float8."""
+    """Returns numpy's dtype for an element type; ``ml_dtypes`` supplies bfloat16 and float8.
+
+    For complex32, which neither has, it is a structure of the two parts.
+    """
+    if element.numpy_name == "complex32":
+        return np.dtype([("real", "<f2"), ("imag", "<f2")])
     custom = getattr(ml_dtypes, element.numpy_name, None)
     return np.dtype(custom or element.numpy_name).newbyteorder("<")
 
@@ -48,7 +62,8 @@ def dtype_of_array(array: "np.ndarray[Any, Any]") -> dtype:
     Raises:
         TypeError: torch has no such type.
     """
-    found = DTYPE_OF_NUMPY_NAME.get(array.dtype.name)
+    structure = array.dtype.names is not None and array.dtype == numpy_dtype(DTYPES["complex32"])
+    found = DTYPE_OF_NUMPY_NAME.get("complex32" if structure else array.dtype.name)
     if found is None:
         raise TypeError(
             f"can't convert an array of {array.dtype}; the types that work are "
@@ -124,10 +139,15 @@ def _decode_description(description: values_pb2.Description) -> Any:
     )
 
 
+TUPLE_CLASSES: dict[str, Callable[[Any], Any]] = {"torch.Size": Size}
+"""What makes a tuple of a class of its own, by the class; others become plain or named tuples."""
+
+
 def make_tuple(type_name: str, names: tuple[str, ...], elements: tuple[Any, ...]) -> Any:
     """Returns elements as the tuple that torch returns: plain, a `Size` or a named one."""
-    if type_name == "torch.Size":
-        return Size(elements)
+    known = TUPLE_CLASSES.get(type_name)
+    if known is not None:
+        return known(elements)
     if names:
         return _named_tuple(type_name, names)(*elements)
     return elements

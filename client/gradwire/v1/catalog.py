@@ -1746,6 +1746,7 @@ CLASSES: dict[str, str] = {
     "torch.amp.GradScaler": "object",
     "torch.cuda.amp.GradScaler": "object",
     "torch.nn.Buffer": "tensor",
+    "torch.nn.LinearCrossEntropyOptions": "object",
     "torch.nn.Parameter": "tensor",
     "torch.nn.utils.rnn.PackedSequence": "overloaded",
     "torch.optim.swa_utils.get_ema_avg_fn": "object",

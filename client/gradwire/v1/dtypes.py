@@ -1,7 +1,7 @@
 """The element types of the contract: one row each, shared by client and server.
 
-``DataType`` enum, torch's name, numpy's name (``ml_dtypes`` supplies those that numpy lacks) and
-the size of an element. The byte order on the wire is little-endian.
+``DataType`` enum, torch's name, numpy's name (``ml_dtypes`` supplies those that numpy lacks; there
+is none for complex32) and the size of an element. The byte order on the wire is little-endian.
 """
 
 from typing import NamedTuple
@@ -43,6 +43,7 @@ ROWS: tuple[DtypeRow, ...] = (
     DtypeRow(values_pb2.DATA_TYPE_UINT32, "uint32", "uint32", 4),
     DtypeRow(values_pb2.DATA_TYPE_UINT64, "uint64", "uint64", 8),
     DtypeRow(values_pb2.DATA_TYPE_BOOL, "bool", "bool", 1),
+    DtypeRow(values_pb2.DATA_TYPE_COMPLEX32, "complex32", "complex32", 4),
     DtypeRow(values_pb2.DATA_TYPE_COMPLEX64, "complex64", "complex64", 8),
     DtypeRow(values_pb2.DATA_TYPE_COMPLEX128, "complex128", "complex128", 16),
 )

@@ -29,6 +29,7 @@ class DataType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DATA_TYPE_BOOL: _ClassVar[DataType]
     DATA_TYPE_COMPLEX64: _ClassVar[DataType]
     DATA_TYPE_COMPLEX128: _ClassVar[DataType]
+    DATA_TYPE_COMPLEX32: _ClassVar[DataType]
 DATA_TYPE_UNSPECIFIED: DataType
 DATA_TYPE_FLOAT32: DataType
 DATA_TYPE_FLOAT64: DataType
@@ -49,6 +50,7 @@ DATA_TYPE_UINT64: DataType
 DATA_TYPE_BOOL: DataType
 DATA_TYPE_COMPLEX64: DataType
 DATA_TYPE_COMPLEX128: DataType
+DATA_TYPE_COMPLEX32: DataType
 
 class Tensor(_message.Message):
     __slots__ = ("dtype", "shape", "data", "requires_grad")
@@ -63,7 +65,7 @@ class Tensor(_message.Message):
     def __init__(self, dtype: _Optional[_Union[DataType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., data: _Optional[bytes] = ..., requires_grad: _Optional[bool] = ...) -> None: ...
 
 class Value(_message.Message):
-    __slots__ = ("none", "bool_value", "int_value", "float_value", "complex_value", "string_value", "dtype", "device", "tensor", "handle", "input", "result", "member", "list", "tuple", "dict", "slice", "ellipsis", "constant", "description")
+    __slots__ = ("none", "bool_value", "int_value", "float_value", "complex_value", "string_value", "dtype", "device", "tensor", "handle", "input", "result", "member", "list", "tuple", "dict", "slice", "ellipsis", "constant", "function", "description")
     NONE_FIELD_NUMBER: _ClassVar[int]
     BOOL_VALUE_FIELD_NUMBER: _ClassVar[int]
     INT_VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -83,6 +85,7 @@ class Value(_message.Message):
     SLICE_FIELD_NUMBER: _ClassVar[int]
     ELLIPSIS_FIELD_NUMBER: _ClassVar[int]
     CONSTANT_FIELD_NUMBER: _ClassVar[int]
+    FUNCTION_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     none: NoneValue
     bool_value: bool
@@ -103,8 +106,9 @@ class Value(_message.Message):
     slice: SliceValue
     ellipsis: EllipsisValue
     constant: str
+    function: str
     description: Description
-    def __init__(self, none: _Optional[_Union[NoneValue, _Mapping]] = ..., bool_value: _Optional[bool] = ..., int_value: _Optional[int] = ..., float_value: _Optional[float] = ..., complex_value: _Optional[_Union[ComplexValue, _Mapping]] = ..., string_value: _Optional[str] = ..., dtype: _Optional[_Union[DataType, str]] = ..., device: _Optional[str] = ..., tensor: _Optional[_Union[Tensor, _Mapping]] = ..., handle: _Optional[int] = ..., input: _Optional[int] = ..., result: _Optional[int] = ..., member: _Optional[str] = ..., list: _Optional[_Union[ValueList, _Mapping]] = ..., tuple: _Optional[_Union[ValueList, _Mapping]] = ..., dict: _Optional[_Union[ValueMap, _Mapping]] = ..., slice: _Optional[_Union[SliceValue, _Mapping]] = ..., ellipsis: _Optional[_Union[EllipsisValue, _Mapping]] = ..., constant: _Optional[str] = ..., description: _Optional[_Union[Description, _Mapping]] = ...) -> None: ...
+    def __init__(self, none: _Optional[_Union[NoneValue, _Mapping]] = ..., bool_value: _Optional[bool] = ..., int_value: _Optional[int] = ..., float_value: _Optional[float] = ..., complex_value: _Optional[_Union[ComplexValue, _Mapping]] = ..., string_value: _Optional[str] = ..., dtype: _Optional[_Union[DataType, str]] = ..., device: _Optional[str] = ..., tensor: _Optional[_Union[Tensor, _Mapping]] = ..., handle: _Optional[int] = ..., input: _Optional[int] = ..., result: _Optional[int] = ..., member: _Optional[str] = ..., list: _Optional[_Union[ValueList, _Mapping]] = ..., tuple: _Optional[_Union[ValueList, _Mapping]] = ..., dict: _Optional[_Union[ValueMap, _Mapping]] = ..., slice: _Optional[_Union[SliceValue, _Mapping]] = ..., ellipsis: _Optional[_Union[EllipsisValue, _Mapping]] = ..., constant: _Optional[str] = ..., function: _Optional[str] = ..., description: _Optional[_Union[Description, _Mapping]] = ...) -> None: ...
 
 class NoneValue(_message.Message):
     __slots__ = ()

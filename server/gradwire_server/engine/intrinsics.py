@@ -62,6 +62,9 @@ class Intrinsics:
     def getattr(self, value: Any, path: str) -> Any:
         """Returns a public attribute by dotted path: a tensor, a module or plain data."""
         for name in path.split("."):
+            if isinstance(value, torch.nn.Module) and name in _members(value):
+                value = _members(value)[name]
+                continue
             _require_public(name)
             value = getattr(value, name)
             if not isinstance(value, torch.nn.Module) and callable(value):
@@ -169,6 +172,11 @@ _NOT_OPERATIONS = frozenset({"table", "close", "close_contexts"})
 def _require_public(name: str) -> None:
     if name.startswith("_") or not name:
         raise AttributeError(f"{name!r} is not a public attribute")
+
+
+def _members(module: torch.nn.Module) -> dict[str, Any]:
+    """Returns what is registered in a module, whatever its name."""
+    return {**module._parameters, **module._buffers, **module._modules}
 
 
 def _describe_module(module: torch.nn.Module) -> dict[str, Any]:

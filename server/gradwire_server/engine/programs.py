@@ -264,6 +264,8 @@ class Program(Measured):
                 if member is None:
                     raise invalid(path, "member is allowed only in the forward of a module")
                 return self._emit(partial(_member, member, value.member), [_Register(self._owner)])
+            case "function":
+                return self._scope.registry.function(value.function, f"{path}.function")
             case _:
                 return self._scope.handle(value.handle, path)
 

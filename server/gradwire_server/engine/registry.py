@@ -104,6 +104,12 @@ class Registry:
             found = self._resolved[name] = self._bind(name, path)
         return found
 
+    def function(self, name: str, path: str) -> Callable[..., Any]:
+        """As `resolve`, for a function that is an argument: it must be one of FUNCTIONS."""
+        if name not in catalog.FUNCTIONS:
+            raise unknown_name(name, path, catalog.FUNCTIONS)
+        return self.resolve(name, path)
+
     def constructor(self, name: str, path: str, table: dict[str, str]) -> Callable[..., Any]:
         """As `resolve`, for a name that must be in one table of the catalog, such as MODULES."""
         if name not in table:

@@ -270,6 +270,8 @@ class Session:
 
     def _reference(self, value: values_pb2.Value, path: str) -> Any:
         kind = value.WhichOneof("kind")
+        if kind == "function":
+            return self.registry.function(value.function, f"{path}.function")
         if kind != "handle":
             raise invalid(path, f"{kind} is allowed only in programs")
         return self.value(value.handle, path)

@@ -28,6 +28,9 @@ CONSTANTS: dict[str, Any] = {
         "strided",
         "sparse_coo",
         "sparse_csr",
+        "sparse_csc",
+        "sparse_bsr",
+        "sparse_bsc",
     )
 }
 NAME_OF_CONSTANT: dict[Any, str] = {constant: name for name, constant in CONSTANTS.items()}
@@ -89,8 +92,13 @@ def encode_tensor(tensor: torch.Tensor) -> values_pb2.Tensor:
     plain = tensor.detach()
     if plain.layout != torch.strided:
         plain = plain.to_dense()
-    plain = plain.resolve_conj().resolve_neg().cpu().contiguous().reshape(-1)
-    data = plain.view(torch.uint8).numpy().tobytes() if plain.numel() else b""
+    if plain._is_zerotensor():
+        # It has no elements in memory; a copy has.
+        plain = plain.clone()
+    plain = plain.resolve_conj().resolve_neg().cpu().contiguous()
+    # Not a reshape: that keeps the stride of a single element, which then has no view as bytes.
+    flat = plain.as_strided((plain.numel(),), (1,))
+    data = flat.view(torch.uint8).numpy().tobytes() if plain.numel() else b""
     return values_pb2.Tensor(
         dtype=data_type,  # type: ignore[arg-type]
         shape=list(tensor.shape),
@@ -134,7 +142,7 @@ def decode_value(
     Args:
         value: The wire form.
         path: The request field it came in, for errors.
-        reference: Returns what a `handle`, `input`, `result` or `member` stands for.
+        reference: Returns what a `handle`, `input`, `result`, `member` or `function` stands for.
         device: Where tensors by value go.
         depth: How deep in containers this value is.
 
@@ -152,7 +160,7 @@ def decode_value(
         return decode_value(element, f"{path}.{name}", reference, device, depth + 1)
 
     match kind:
-        case "handle" | "input" | "result" | "member":
+        case "handle" | "input" | "result" | "member" | "function":
             return reference(value, path)
         case "list":
             return [inner(v, f"list.values[{i}]") for i, v in enumerate(value.list.values)]
