@@ -6,6 +6,7 @@
 #   make check             format, lint, types, contract, generated files
 #   make proto             regenerate the stubs from protos/
 #   make bench             compare with local torch; pass options on with ARGS
+#   make conformance       run torch's own test tables and write docs/conformance.md
 #
 #   make setup             only the virtual environment
 #   make format            reformat, and fix what ruff can fix
@@ -75,6 +76,10 @@ test-container: $(VENV_STAMP)
 .PHONY: bench
 bench: $(VENV_STAMP)
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+.PHONY: conformance
+conformance: $(VENV_STAMP)
+	@$(BIN)/python -m tests.conformance $(ARGS)
 
 .PHONY: check check-format check-lint check-types check-proto check-generated
 check: check-format check-lint check-types check-proto check-generated

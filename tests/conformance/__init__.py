@@ -1,0 +1,7 @@
+"""Conformance with torch's own test tables.
+
+The tables ship inside torch: ``op_db``, ``module_db`` and ``optim_db``. Each entry is run twice, by
+local torch and by the SDK on a real server, and what comes back is compared.
+``python -m tests.conformance`` runs all entries and writes ``docs/conformance.md``; the tests in
+this folder run a selection.
+"""
