@@ -108,7 +108,9 @@ class Settings(BaseSettings):
         _DEFAULTS.max_dataset_columns, ge=1, description="Most columns of a dataset."
     )
     max_total_dataset_bytes: int = Field(
-        _DEFAULTS.max_total_dataset_bytes, ge=0, description="Most bytes of all datasets together."
+        _DEFAULTS.max_total_dataset_bytes,
+        ge=0,
+        description="Most bytes of all datasets together; 0: no limit.",
     )
     allowed_data_prefixes: str = Field(
         "",
@@ -145,6 +147,11 @@ class Settings(BaseSettings):
         _DEFAULTS.max_tenant_message_bytes,
         ge=0,
         description="Largest request of a tenant; 0: no limit of its own.",
+    )
+    max_tenant_total_dataset_bytes: int = Field(
+        _DEFAULTS.max_tenant_total_dataset_bytes,
+        ge=0,
+        description="Most bytes of a tenant's datasets; 0: no limit.",
     )
     tenants: dict[str, dict[str, float]] = Field(
         default_factory=dict,

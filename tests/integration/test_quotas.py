@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 import gradwire
+from gradwire import datasets
 from gradwire.current import push_session
 from gradwire.errors import LimitError
 from gradwire.transport.channel import open_channel
@@ -226,3 +228,24 @@ def test_a_tenant_that_floods_does_not_slow_another_below_its_share(tmp_path: Pa
         # The flood of four sessions was queued first. With turns by session it would be through.
         assert sum(done) < num_flooding * num_steps * 3 / 4
         assert all(flood.item() > 0 for flood in floods)
+
+
+def test_bytes_of_datasets_are_counted_for_each_tenant_and_in_all(tmp_path: Path) -> None:
+    data = {"x": np.zeros(100)}
+    own = json.dumps({"other": {"max_total_dataset_bytes": 5000}})
+    limits = {"max_tenant_total_dataset_bytes": 1800, "max_total_dataset_bytes": 4000}
+    with serving(tmp_path, tenants=own, **limits) as (server, tokens):
+        with gradwire.connect(server.address, token=tokens["acme"]):
+            datasets.upload("first", data)
+            datasets.upload("same", data)
+            with pytest.raises(LimitError, match="max_tenant_total_dataset_bytes"):
+                datasets.upload("second", {"y": np.zeros(100)})
+            datasets.delete("same")
+        with gradwire.connect(server.address, token=tokens["other"]):
+            # Another tenant's data is neither seen nor shared.
+            assert datasets.list() == []
+            datasets.upload("first", data)
+            with pytest.raises(LimitError, match="max_total_dataset_bytes"):
+                datasets.upload("second", {"y": np.zeros(300)})
+        with gradwire.connect(server.address, token=tokens["acme"]):
+            assert [dataset.name for dataset in datasets.list()] == ["first"]

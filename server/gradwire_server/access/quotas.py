@@ -26,6 +26,7 @@ class Quota(StrEnum):
     RUNS = "runs"
     REQUESTS_PER_SECOND = "requests_per_second"
     MESSAGE_BYTES = "message_bytes"
+    TOTAL_DATASET_BYTES = "total_dataset_bytes"
 
     @property
     def in_all(self) -> str:
@@ -38,11 +39,15 @@ class Quota(StrEnum):
         return f"max_tenant_{self}"
 
 
+_LASTING = {Quota.MESSAGE_BYTES, Quota.TOTAL_DATASET_BYTES}
+"""Quotas that nothing is given back to by itself."""
+
 _ADVICE: Mapping[Quota, str] = {
     Quota.SESSIONS: "Delete one that is not needed any more, or wait until one expires.",
     Quota.BYTES: "Release what is no longer used, or delete a session.",
     Quota.RUNS: "Wait until one has ended, or cancel one.",
     Quota.REQUESTS_PER_SECOND: "Send requests more slowly, or more in one.",
+    Quota.TOTAL_DATASET_BYTES: "Delete a dataset that is not needed any more.",
     Quota.MESSAGE_BYTES: "Send less at once, or have the server's limit raised.",
 }
 
@@ -111,6 +116,21 @@ class Quotas:
             yield
         finally:
             self.give_back(quota, tenant, amount)
+
+    def check(self, quota: Quota, tenant: str, *, in_all: float, of_tenant: float) -> None:
+        """Checks an amount that is counted elsewhere.
+
+        Args:
+            quota: What is counted.
+            tenant: Whose it is.
+            in_all: What all tenants together would use.
+            of_tenant: What this one would.
+
+        Raises:
+            GradwireError: LIMIT_EXCEEDED if one of them is too much.
+        """
+        self._require(quota, None, in_all)
+        self._require(quota, tenant, of_tenant)
 
     def check_message(self, num_bytes: int, tenant: str) -> None:
         """Checks the size of a message.
@@ -238,6 +258,6 @@ def quota_exceeded(
         Reason.LIMIT_EXCEEDED,
         f"{what}: the limit {setting} is {limit:.15g}. {_ADVICE[quota]}",
         metadata=facts,
-        # Sending the same message later is of no use.
-        retry_after_seconds=None if quota is Quota.MESSAGE_BYTES else retry_after_seconds,
+        # Sending the same later is of no use, unless something else goes by itself.
+        retry_after_seconds=None if quota in _LASTING else retry_after_seconds,
     )

@@ -14,10 +14,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from gradwire_server.datasets.columns import Schema, over_limit
+from gradwire_server.datasets.columns import Schema
 from gradwire_server.datasets.tables import MappedFile, Table
 from gradwire_server.errors import GradwireError, Reason, invalid
-from gradwire_server.limits import Limits
 from gradwire_server.storage import Storage
 
 FORMAT_VERSION = 1
@@ -66,13 +65,11 @@ class DatasetStore:
 
     Args:
         storage: Where they are.
-        limits: The limits in force.
         tenant: Whose they are.
     """
 
-    def __init__(self, storage: Storage, limits: Limits, tenant: str) -> None:
+    def __init__(self, storage: Storage, tenant: str) -> None:
         self._storage = storage
-        self._limits = limits
         self._folder = f"datasets/{tenant}"
 
     def get(self, name: str) -> Dataset:
@@ -115,30 +112,11 @@ class DatasetStore:
         """Whether the data is stored, under whatever name."""
         return self._storage.exists(self._data(contents))
 
-    def stored_bytes(self) -> int:
-        """Returns how many bytes the datasets of all tenants take."""
-        return sum(each.num_bytes for each in self._storage.list("datasets"))
-
-    def require_room(self, contents: Contents, reserved_bytes: int) -> None:
-        """Checks that data may be stored.
-
-        Args:
-            contents: What is to be stored.
-            reserved_bytes: What uploads in progress will store.
-
-        Raises:
-            GradwireError: LIMIT_EXCEEDED or STORAGE_FULL.
-        """
-        contents.schema.check(self._limits)
-        size = contents.schema.data_bytes
-        limit = self._limits.max_total_dataset_bytes
-        used = self.stored_bytes() + reserved_bytes
-        if used + size > limit:
-            raise over_limit(
-                f"the dataset has {size} bytes, and {used} are taken by others",
-                "max_total_dataset_bytes",
-                limit,
-            )
+    def used_bytes(self) -> tuple[int, int]:
+        """Returns how many bytes the datasets of all tenants take, and those of this one."""
+        stored = self._storage.list("datasets")
+        own = [each for each in stored if each.name.startswith(f"{self._folder}/")]
+        return sum(each.num_bytes for each in stored), sum(each.num_bytes for each in own)
 
     def put(self, name: str, contents: Contents, path: Path | None = None) -> Dataset:
         """Stores a dataset.

@@ -117,9 +117,7 @@ def open_source(session: Session, message: datasets_pb2.DataSource, field: str) 
     """
     match message.WhichOneof("kind"):
         case "dataset":
-            table = DatasetStore(session.storage, session.limits, session.tenant).open(
-                message.dataset
-            )
+            table = DatasetStore(session.storage, session.tenant).open(message.dataset)
         case "files":
             table = open_files(session.storage, session.limits, message.files, f"{field}.files")
         case _:

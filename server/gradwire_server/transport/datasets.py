@@ -3,14 +3,14 @@
 import asyncio
 import base64
 import binascii
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Iterable
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from gradwire.v1 import datasets_pb2
 from gradwire.v1.dtypes import BY_DATA_TYPE, BY_NAME
 from gradwire_server.access.identity import caller
-from gradwire_server.access.quotas import Quotas
+from gradwire_server.access.quotas import Quota, Quotas
 from gradwire_server.datasets.columns import Column, Schema
 from gradwire_server.datasets.files import open_files
 from gradwire_server.datasets.store import (
@@ -137,7 +137,7 @@ class DatasetRpcs:
         return response.SerializeToString()
 
     def _store(self) -> DatasetStore:
-        return DatasetStore(self._storage, self._limits, caller().tenant)
+        return DatasetStore(self._storage, caller().tenant)
 
     def _create(self, store: DatasetStore, name: str, contents: Contents) -> datasets_pb2.Dataset:
         found = store.find(name)
@@ -153,8 +153,7 @@ class DatasetRpcs:
             folder = uploads_folder(self._storage, caller().tenant)
             others = {each.path: each for key, each in self._uploads.items() if key != _key(name)}
             others.pop(folder / contents.key, None)
-            reserved = sum(each.contents.schema.data_bytes for each in others.values())
-            store.require_room(contents, reserved)
+            self._require_room(store, contents, others.values())
             upload = Upload(name, contents, folder)
             missing = contents.schema.data_bytes - upload.stored_bytes
             try:
@@ -166,6 +165,21 @@ class DatasetRpcs:
         if upload.complete:
             return self._finish(store, upload)
         return upload_message(upload)
+
+    def _require_room(
+        self, store: DatasetStore, contents: Contents, others: Iterable[Upload]
+    ) -> None:
+        """Checks that data may be stored beside what there is and what is arriving."""
+        tenant = caller().tenant
+        in_all, of_tenant = store.used_bytes()
+        for upload in others:
+            size = upload.contents.schema.data_bytes
+            in_all += size
+            of_tenant += size if upload.path.parent.name == tenant else 0
+        size = contents.schema.data_bytes
+        self._quotas.check(
+            Quota.TOTAL_DATASET_BYTES, tenant, in_all=in_all + size, of_tenant=of_tenant + size
+        )
 
     def _finish(self, store: DatasetStore, upload: Upload) -> datasets_pb2.Dataset:
         """Stores an upload if all has arrived; returns what it is by then."""

@@ -44,7 +44,7 @@ def session(tmp_path: Path) -> Session:
     contents = Contents(schema=schema, sha256=hashlib.sha256(data).hexdigest())
     with storage.scratch_file() as path:
         path.write_bytes(schema.header() + data)
-        DatasetStore(storage, Limits(), "acme").put("datasets/d", contents, path)
+        DatasetStore(storage, "acme").put("datasets/d", contents, path)
     device = torch.device("cpu")
     return Session("sessions/s", device=device, limits=Limits(), storage=storage, tenant="acme")
 
