@@ -88,16 +88,11 @@ def _find(name: str) -> Any:
     if name in types.CONSTANTS:
         return types.CONSTANTS[name]
     namespace = importlib.import_module("gradwire.namespace")
-    getattribute, _ = namespace.catalog_getattr("torch", {})
-    try:
+    if name in namespace.public_names("torch"):
+        getattribute, _ = namespace.catalog_getattr("torch", {})
         return getattribute(name)
-    except AttributeError:
-        raise AttributeError(
-            f"module 'gradwire' has no attribute {name!r}; what torch has and the server allows "
-            "is in gradwire.v1.catalog",
-            name=name,
-            obj=sys.modules[__name__],
-        ) from None
+    closest = importlib.import_module("gradwire.closest")
+    raise closest.missing_attribute("module 'gradwire'", name, __dir__(), sys.modules[__name__])
 
 
 def __dir__() -> list[str]:

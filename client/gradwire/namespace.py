@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gradwire.calls import make_function
+from gradwire.closest import missing_attribute
 from gradwire.v1.catalog import FUNCTIONS, INITIALIZERS
 
 _TABLES = (FUNCTIONS, INITIALIZERS)
@@ -38,12 +39,7 @@ def catalog_getattr(
                 function = namespace[name] = make_function(full, table[full])
                 return function
         module = "gradwire" + prefix.removeprefix("torch")
-        # With the name and where it was looked for, Python's traceback suggests the closest one.
-        raise AttributeError(
-            f"module {module!r} has no attribute {name!r}",
-            name=name,
-            obj=sys.modules.get(module),
-        )
+        raise missing_attribute(f"module {module!r}", name, directory(), sys.modules.get(module))
 
     def directory() -> list[str]:
         return sorted({*namespace, *public_names(prefix)})

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradwire.closest import missing_attribute
 from gradwire.recorder.slots import Remote
 from gradwire.recorder.values import Info
 from gradwire.types import DTYPES, Size, device, dtype
@@ -26,6 +27,11 @@ class Tensor(Remote):
         def __getattr__(self, name: str) -> Any: ...
         def __getitem__(self, index: Any) -> Any: ...
         def __setattr__(self, name: str, value: Any) -> None: ...
+
+    else:
+
+        def __getattr__(self, name: str) -> Any:
+            raise missing_attribute(f"{type(self).__name__!r} object", name, dir(type(self)), self)
 
     def _info(self) -> Info:
         slot = self._slot

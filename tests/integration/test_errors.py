@@ -190,14 +190,44 @@ def test_a_name_that_is_not_in_the_catalog_is_named(session: Session) -> None:
     assert "torch.nn.Linear" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda: gradwire.add(gradwire.ones(2), "a"), r"torch\.add\(input, other, \*, alpha=1"),
+        (
+            lambda: nn.functional.cross_entropy(gradwire.ones(2)),
+            r"cross_entropy\(input, target, we",
+        ),
+        (lambda: nn.functional.linear(gradwire.ones(2)), r"linear\(input, weight, bias=None\)"),
+        (lambda: nn.Linear(3), r"torch\.nn\.Linear\(in_features, out_features, bias=True"),
+        (lambda: nn.Linear(3, 4, bais=True), r"torch\.nn\.Linear\(in_features, out_features"),
+        (lambda: nn.Linear(2, 2)(gradwire.ones(2), 1), r"Linear\.forward\(self, input"),
+        (lambda: nn.init.normal_(gradwire.ones(2), men=1), r"init\.normal_\(tensor, mean=0\.0"),
+        (lambda: optim.SGD([gradwire.ones(2)], lrate=1), r"optim\.SGD\(params, lr=0\.001"),
+        (lambda: gradwire.ones(2).view(), r"tuple of ints size"),
+        (lambda: gradwire.relu(), r"relu\(Tensor self\)"),
+    ],
+)
+def test_arguments_of_the_wrong_number_or_kind_show_the_signature(
+    call: Callable[[], Any], text: str, session: Session
+) -> None:
+    with pytest.raises(TypeError, match=text):
+        call()
+        session.flush()
+
+
 def test_a_name_that_gradwire_lacks_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'gradwire' has no attribute 'no_such_thing'"):
         _ = gradwire.no_such_thing
-    with pytest.raises(AttributeError, match=r"module 'gradwire\.nn' has no attribute 'Linaer'"):
+    with pytest.raises(AttributeError, match=r"'gradwire\.nn' has no attribute 'Linaer'.*Linear"):
         _ = nn.Linaer
+    with pytest.raises(AttributeError, match=r"'sofmax'; did you mean softmax"):
+        _ = nn.functional.sofmax
+    with pytest.raises(AttributeError, match=r"'rellu'; did you mean relu"):
+        _ = gradwire.rellu
     with pytest.raises(AttributeError, match=r"'gradwire\.optim' has no attribute 'Adma'"):
         _ = optim.Adma
-    with pytest.raises(AttributeError, match="'Tensor' object has no attribute 'shpae'"):
+    with pytest.raises(AttributeError, match=r"'Tensor' object has no attribute 'shpae'.*shape"):
         _ = gradwire.ones(1).shpae
 
 

@@ -1,8 +1,10 @@
 """``torch.nn`` on the server: modules of torch by name, and the base for modules of your own."""
 
+import sys
 from typing import Any
 
 from gradwire.calls import make_function
+from gradwire.closest import missing_attribute
 from gradwire.nn import functional as functional
 from gradwire.nn import init as init
 from gradwire.nn import utils as utils
@@ -47,7 +49,7 @@ def __getattr__(name: str) -> Any:
     if made is None and CLASSES.get(full) == "object":
         made = make_function(full, "object")
     if made is None:
-        raise AttributeError(f"module 'gradwire.nn' has no attribute {name!r}")
+        raise missing_attribute("module 'gradwire.nn'", name, __all__, sys.modules[__name__])
     globals()[name] = made
     return made
 

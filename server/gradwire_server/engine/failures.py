@@ -5,8 +5,10 @@ from contextlib import contextmanager
 
 import torch
 
+from gradwire_server.engine.signatures import signature
 from gradwire_server.errors import GradwireError, Reason
 
+_LISTS_SIGNATURES = "but expected one of:"
 _FREED_GRAPH = "backward through the graph a second time"
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc")
 
@@ -14,7 +16,8 @@ _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ba
 def operation_failure(error: Exception, name: str) -> GradwireError:
     """Returns the catalog error for an exception that an operation raised.
 
-    The message is torch's own; `metadata` says which operation and which class of exception, so
+    The message is torch's own, with the signature where arguments are of the wrong number or kind;
+    `metadata` says which operation and which class of exception, so
     that an SDK can raise the same.
 
     Args:
@@ -26,6 +29,9 @@ def operation_failure(error: Exception, name: str) -> GradwireError:
         return error
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     message = text or f"{name} failed with {type(error).__name__}"
+    if isinstance(error, TypeError) and _LISTS_SIGNATURES not in text:
+        known = signature(name)
+        message += f"\nthe signature is {known}" if known else ""
     metadata = {"operation": name, "exception": exception_name(error)}
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and any(part in text for part in _NO_MEMORY)

@@ -4,6 +4,7 @@ Each public method of :class:`Intrinsics` is the operation `gradwire.<its name>`
 """
 
 import copy
+import inspect
 import operator
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -53,7 +54,13 @@ class Intrinsics:
         """Calls a module."""
         if not isinstance(function, torch.nn.Module):
             raise TypeError(f"a {class_name(function)} can't be called; only modules can")
-        return hot.call(function, *args, **kwargs)
+        try:
+            return hot.call(function, *args, **kwargs)
+        except TypeError as error:
+            if "argument" not in str(error):
+                raise
+            known = f"{class_name(function)}.forward{inspect.signature(type(function).forward)}"
+            raise TypeError(f"{error}\nthe signature is {known}") from error
 
     def getitem(self, sequence: Any, index: Any) -> Any:
         """Returns an element of a tuple, list or dict that an operation returned."""
