@@ -24,6 +24,7 @@ from gradwire.transport.channel import (
 )
 from gradwire.transport.stream import ExecuteStream
 from gradwire.transport.tls import Tls
+from gradwire.transport.tracing import call_span, method_name
 from gradwire.v1 import server_pb2, server_pb2_grpc, sessions_pb2, sessions_pb2_grpc
 
 
@@ -121,7 +122,9 @@ class Session(Recorder):
             GradwireError: The server refused, or failed.
         """
         try:
-            yield from responses_of(method(request, metadata=call_metadata(self._token)))
+            with call_span(method_name(method)) as traced:
+                metadata = (*call_metadata(self._token), *traced)
+                yield from responses_of(method(request, metadata=metadata))
         except grpc.RpcError as error:
             raise rpc_error(error, self.address) from None
 

@@ -20,7 +20,7 @@ from yaml import MappingNode, YAMLError, compose
 from gradwire_server.access.quotas import Quota
 from gradwire_server.access.tokens import parse_tenant
 from gradwire_server.limits import Limits
-from gradwire_server.log import LogFormat, LogLevel
+from gradwire_server.log import LogFormat, LogLevels
 from gradwire_server.storage import StorageConfig
 from gradwire_server.transport.addresses import Address
 from gradwire_server.transport.tls import TlsFiles
@@ -67,7 +67,21 @@ class Settings(BaseSettings):
         64 * 1024**3, ge=0, description="Most bytes of copies of remote data on the local disk."
     )
     log_format: LogFormat = Field("text", description="How to log: json or text.")
-    log_level: LogLevel = Field("info", description="debug, info, warning or error.")
+    log_level: str = Field(
+        "info", description="debug, info, warning or error; of modules: info,sessions=debug."
+    )
+    audit_log_file: Path | None = Field(
+        None, description="File to append to who did what, a JSON object a line."
+    )
+    metrics_address: str | None = Field(
+        None, description="HOST:PORT to serve metrics at, for Prometheus; none if not given."
+    )
+    otlp_endpoint: str | None = Field(
+        None, description="http(s)://HOST:PORT of an OTLP receiver (gRPC) to send traces to."
+    )
+    channelz: bool = Field(
+        False, description="Let admins look into gRPC's connections by the channelz service."
+    )
     token: SecretStr | None = Field(None, description="What callers must show as Bearer token.")
     tokens_file: Path | None = Field(
         None, description="File of hashed tokens with tenant and role; see gradwire tokens new."
@@ -204,6 +218,26 @@ class Settings(BaseSettings):
     def _check_address(cls, value: str | None) -> str | None:
         if value is not None:
             Address.parse(value)
+        return value
+
+    @field_validator("metrics_address")
+    @classmethod
+    def _check_metrics_address(cls, value: str | None) -> str | None:
+        if value is not None and Address.parse(value).path is not None:
+            raise ValueError(f'"{value}" is no HOST:PORT')
+        return value
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _check_otlp_endpoint(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError(f'"{value}" begins with neither http:// nor https://')
+        return value
+
+    @field_validator("log_level")
+    @classmethod
+    def _check_log_level(cls, value: str) -> str:
+        LogLevels.parse(value)
         return value
 
     @field_validator("device")

@@ -4,10 +4,12 @@ import asyncio
 import os
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, NoReturn
 
 import grpc
 import structlog
+from grpc_channelz.v1 import channelz
 from grpc_reflection.v1alpha import reflection
 
 from gradwire_server.access.identity import DEFAULT_TENANT, Role
@@ -16,13 +18,18 @@ from gradwire_server.access.tokens import TokenEntry, Tokens, TokensFileError
 from gradwire_server.config import Settings, SettingsError
 from gradwire_server.errors import GradwireError
 from gradwire_server.lifetime import Lifetime
+from gradwire_server.observability.audit import AuditLog
+from gradwire_server.observability.figures import Lookout
+from gradwire_server.observability.metrics import Metrics
+from gradwire_server.observability.observer import Observer
+from gradwire_server.observability.tracing import Tracing, TracingUnavailableError
 from gradwire_server.page import Page
 from gradwire_server.sessions.registry import SessionRegistry
 from gradwire_server.storage import Storage, StorageConfig
 from gradwire_server.transport.addresses import Address
 from gradwire_server.transport.auth import AccessInterceptor
 from gradwire_server.transport.datasets import DatasetRpcs
-from gradwire_server.transport.front import FrontRpcs
+from gradwire_server.transport.front import FrontRpcs, installed_version
 from gradwire_server.transport.handlers import Handlers
 from gradwire_server.transport.health import SERVICE_NAME as HEALTH_SERVICE
 from gradwire_server.transport.health import Health
@@ -84,6 +91,16 @@ class Server:
         self.traffic = Traffic()
         self._tokens = _make_tokens(settings)
         self._credentials = _make_credentials(settings)
+        self.lookout = Lookout(self.pool, self.registry)
+        version = installed_version("gradwire")
+        self._metrics = (
+            None
+            if settings.metrics_address is None
+            else Metrics(self.pool, self.registry, self.lookout, version=version)
+        )
+        self._audit = _open_audit_log(settings.audit_log_file)
+        self._tracing = _make_tracing(settings.otlp_endpoint, version)
+        self._observer = Observer(metrics=self._metrics, audit=self._audit, tracing=self._tracing)
         self.health = Health(_parse_optional(settings.health_address))
         self.page = _make_page(settings)
         self._grpc = self._make_grpc_server()
@@ -115,6 +132,7 @@ class Server:
             devices, num_per_device=self._settings.workers, threads=self._settings.threads
         )
         self._spawn(self.registry.expire())
+        self._spawn(self.lookout.keep_telling())
 
     async def stop(self, drain_timeout_seconds: float) -> None:
         """Refuses new calls, lets those in flight finish, and ends.
@@ -141,6 +159,7 @@ class Server:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.pool.stop(WORKER_STOP_SECONDS)
         await self._unlisten()
+        await asyncio.to_thread(self._stop_observing)
         self.stopped = True
         log.info("stopped")
 
@@ -154,14 +173,20 @@ class Server:
 
     def _make_grpc_server(self) -> grpc.aio.Server:
         server = grpc.aio.server(
-            interceptors=[AccessInterceptor(self._tokens)],
-            options=server_options(self._settings.max_message_bytes),
+            interceptors=[AccessInterceptor(self._tokens, self._observer)],
+            options=server_options(
+                self._settings.max_message_bytes, channelz=self._settings.channelz
+            ),
         )
         front = FrontRpcs(self.registry, self.pool)
         datasets = DatasetRpcs(self.storage, self._settings.limits, self.registry.quotas)
-        handlers = Handlers(self.registry, front, datasets, self.traffic, self._tokens)
+        handlers = Handlers(
+            self.registry, front, datasets, self.traffic, self._observer, self._tokens
+        )
         server.add_generic_rpc_handlers(handlers.generic_handlers())
         self.health.add_to(server)
+        if self._settings.channelz:
+            channelz.add_channelz_servicer(server)
         names = [service.full_name for service in SERVICES]
         reflection.enable_server_reflection(
             [*names, HEALTH_SERVICE, reflection.SERVICE_NAME], server
@@ -187,6 +212,9 @@ class Server:
             self._listens = True
             if self.page is not None:
                 listen(self._grpc, Address.parse(self.page.rpc_address))
+            name = "metrics_address"
+            if self._metrics is not None:
+                self._metrics.serve(Address.parse(str(self._settings.metrics_address)))
             name = "health_address"
             await self.health.start()
             name = "page_address"
@@ -203,8 +231,15 @@ class Server:
         if self.page is not None:
             await self.page.stop()
         await self.health.stop()
+        if self._metrics is not None:
+            await asyncio.to_thread(self._metrics.close)
         await self._grpc.stop(None)
         self._remove_socket()
+
+    def _stop_observing(self) -> None:
+        for each in (self._tracing, self._audit):
+            if each is not None:
+                each.close()
 
     def _remove_socket(self) -> None:
         # The socket of another server stays, if that is why this one does not listen.
@@ -252,6 +287,20 @@ def _make_tokens(settings: Settings) -> Tokens | None:
     try:
         return Tokens(settings.tokens_file, single)
     except TokensFileError as error:
+        raise SettingsError(str(error)) from None
+
+
+def _open_audit_log(path: Path | None) -> AuditLog | None:
+    try:
+        return None if path is None else AuditLog(path)
+    except OSError as error:
+        raise SettingsError(f"audit_log_file: {error}") from None
+
+
+def _make_tracing(endpoint: str | None, version: str) -> Tracing | None:
+    try:
+        return None if endpoint is None else Tracing(endpoint, version=version)
+    except TracingUnavailableError as error:
         raise SettingsError(str(error)) from None
 
 

@@ -20,6 +20,7 @@ from gradwire.errors import (
     error_from_reason,
 )
 from gradwire.transport.tls import Tls, target_of
+from gradwire.transport.tracing import call_span, method_name
 
 Response = TypeVar("Response")
 
@@ -241,11 +242,12 @@ def call_unary(
     delays = retry_delays(deadline)
     while True:
         try:
-            return method(
-                request,
-                timeout=max(deadline - time.monotonic(), 0.001),
-                metadata=call_metadata(token),
-            )
+            with call_span(method_name(method)) as traced:
+                return method(
+                    request,
+                    timeout=max(deadline - time.monotonic(), 0.001),
+                    metadata=(*call_metadata(token), *traced),
+                )
         except grpc.RpcError as error:
             delay = next(delays, None) if is_transient(error) else refused_for(error)
             if delay is None or time.monotonic() + delay > deadline:

@@ -12,6 +12,7 @@ import grpc
 
 from gradwire.errors import DeadlineError, GradwireError, ServerUnavailableError
 from gradwire.transport.channel import call_metadata, is_transient, retry_delays, rpc_error
+from gradwire.transport.tracing import MessageSpan
 from gradwire.v1 import sessions_pb2, sessions_pb2_grpc
 
 _Requests = SimpleQueue[sessions_pb2.ExecuteRequest | None]
@@ -49,6 +50,7 @@ class ExecuteStream:
         self._on_lost = on_lost
         self._lock = threading.Lock()
         self._unanswered: deque[sessions_pb2.ExecuteRequest] = deque()
+        self._spans: dict[int, MessageSpan] = {}
         self._requests: _Requests = SimpleQueue()
         self._answers: dict[int, sessions_pb2.ExecuteResponse] = {}
         self._wanted_seq = 0
@@ -61,6 +63,10 @@ class ExecuteStream:
 
     def send(self, request: sessions_pb2.ExecuteRequest) -> None:
         """Sends a message without waiting."""
+        span = MessageSpan("gradwire.v1.SessionService/Execute message")
+        if span.traceparent:
+            request.traceparent = span.traceparent
+            self._spans[request.seq] = span
         with self._lock:
             self._unanswered.append(request)
             self._requests.put(request)
@@ -87,6 +93,8 @@ class ExecuteStream:
                 self.close()
                 self._on_lost(end)
                 raise end
+        if self._spans and (span := self._spans.pop(seq, None)) is not None:
+            span.end()
         with self._lock:
             while self._unanswered and self._unanswered[0].seq <= seq:
                 self._unanswered.popleft()

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19gradwire/v1/routing.proto\x12\x0bgradwire.v1\";\n\nRoutingKey\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x0b\n\x03seq\x18\x03 \x01(\x03\"A\n\nExecuteKey\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x03 \x01(\x03\x12\x18\n\x10\x61\x63knowledged_seq\x18\x05 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19gradwire/v1/routing.proto\x12\x0bgradwire.v1\";\n\nRoutingKey\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x0b\n\x03seq\x18\x03 \x01(\x03\"V\n\nExecuteKey\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x03 \x01(\x03\x12\x18\n\x10\x61\x63knowledged_seq\x18\x05 \x01(\x03\x12\x13\n\x0btraceparent\x18\x07 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,5 +34,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ROUTINGKEY']._serialized_start=42
   _globals['_ROUTINGKEY']._serialized_end=101
   _globals['_EXECUTEKEY']._serialized_start=103
-  _globals['_EXECUTEKEY']._serialized_end=168
+  _globals['_EXECUTEKEY']._serialized_end=189
 # @@protoc_insertion_point(module_scope)

@@ -15,11 +15,13 @@ class RoutingKey(_message.Message):
     def __init__(self, name: _Optional[str] = ..., request_id: _Optional[str] = ..., seq: _Optional[int] = ...) -> None: ...
 
 class ExecuteKey(_message.Message):
-    __slots__ = ("name", "seq", "acknowledged_seq")
+    __slots__ = ("name", "seq", "acknowledged_seq", "traceparent")
     NAME_FIELD_NUMBER: _ClassVar[int]
     SEQ_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGED_SEQ_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     name: str
     seq: int
     acknowledged_seq: int
-    def __init__(self, name: _Optional[str] = ..., seq: _Optional[int] = ..., acknowledged_seq: _Optional[int] = ...) -> None: ...
+    traceparent: str
+    def __init__(self, name: _Optional[str] = ..., seq: _Optional[int] = ..., acknowledged_seq: _Optional[int] = ..., traceparent: _Optional[str] = ...) -> None: ...

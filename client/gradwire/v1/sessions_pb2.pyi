@@ -86,18 +86,20 @@ class DeleteSessionResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class ExecuteRequest(_message.Message):
-    __slots__ = ("name", "seq", "failure_seen_seq", "acknowledged_seq", "commands")
+    __slots__ = ("name", "seq", "failure_seen_seq", "acknowledged_seq", "commands", "traceparent")
     NAME_FIELD_NUMBER: _ClassVar[int]
     SEQ_FIELD_NUMBER: _ClassVar[int]
     FAILURE_SEEN_SEQ_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGED_SEQ_FIELD_NUMBER: _ClassVar[int]
     COMMANDS_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     name: str
     seq: int
     failure_seen_seq: int
     acknowledged_seq: int
     commands: _containers.RepeatedCompositeFieldContainer[Command]
-    def __init__(self, name: _Optional[str] = ..., seq: _Optional[int] = ..., failure_seen_seq: _Optional[int] = ..., acknowledged_seq: _Optional[int] = ..., commands: _Optional[_Iterable[_Union[Command, _Mapping]]] = ...) -> None: ...
+    traceparent: str
+    def __init__(self, name: _Optional[str] = ..., seq: _Optional[int] = ..., failure_seen_seq: _Optional[int] = ..., acknowledged_seq: _Optional[int] = ..., commands: _Optional[_Iterable[_Union[Command, _Mapping]]] = ..., traceparent: _Optional[str] = ...) -> None: ...
 
 class ExecuteResponse(_message.Message):
     __slots__ = ("seq", "values", "failure", "skipped")

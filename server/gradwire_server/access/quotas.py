@@ -82,6 +82,11 @@ class Quotas:
         own = self._tenants.get(tenant, {}).get(quota.in_all)
         return float(getattr(self._limits, quota.of_tenant) if own is None else own)
 
+    def has_limits(self, quota: Quota) -> bool:
+        """Whether anybody's use of something is limited."""
+        tenants = (None, "", *self._tenants)
+        return any(self.limit(quota, tenant) for tenant in tenants)
+
     def used(self, quota: Quota, tenant: str | None = None) -> float:
         """Returns what a tenant uses, or all together."""
         return self._in_all[quota] if tenant is None else self._used[quota, tenant]

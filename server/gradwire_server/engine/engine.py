@@ -3,14 +3,19 @@
 import ctypes
 import gc
 from collections import deque
+from collections.abc import Mapping
 from contextlib import nullcontext
+from typing import Any
 
 import structlog
 import torch
 
 from gradwire.v1 import server_pb2
 from gradwire_server.access.quotas import Quotas
+from gradwire_server.calls import log_name, trace_id
 from gradwire_server.engine.ceiling import Ceiling
+from gradwire_server.engine.device_figures import device_figures
+from gradwire_server.engine.figures import Figures, Timing
 from gradwire_server.engine.holdings import Holdings
 from gradwire_server.engine.session import Session
 from gradwire_server.engine.tasks import (
@@ -63,10 +68,12 @@ class Engine:
         self._queues: dict[int, Queue] = {}
         self._shared = Queue(None)
         self._ready = Turns()
+        self._figures = Figures()
         self._holdings = Holdings(quotas or Quotas(limits))
         self._active: Session | None = None
         # A response is encoded, copied into its message, and serialised.
         self._ceiling = Ceiling(device, slack_bytes=4 * limits.max_message_bytes)
+        self._current: tuple[Task, Queue] | None = None
 
     @property
     def busy(self) -> bool:
@@ -95,8 +102,11 @@ class Engine:
             return
         session = queue.session
         self._holdings.remove(queue.tenant, session.budget)
+        self._figures.num_steps[queue.tenant] += session.num_steps
         if self._active is session:
             self._active = None
+        if self._current is not None and self._current[1] is queue:
+            self._current = None
         if queue.ready:
             self._ready.remove(queue)
         for lane in queue.ready:
@@ -109,7 +119,9 @@ class Engine:
         gc.collect()
         _return_free_memory(self._device)
 
-    def call(self, call: int, session_id: int, method: str, payload: bytes) -> None:
+    def call(
+        self, call: int, session_id: int, method: str, payload: bytes, trace: str = ""
+    ) -> None:
         """Takes a call in; it is answered in its turn.
 
         Args:
@@ -117,9 +129,10 @@ class Engine:
             session_id: The session; 0 for calls that belong to none.
             method: The RPC's name, such as `Forward`.
             payload: The serialized request.
+            trace: The trace context of the call; empty if it is not traced.
         """
         try:
-            self._enqueue(call, session_id, method, payload)
+            self._enqueue(call, session_id, method, payload, Timing(method, trace))
         except GradwireError as error:
             self._answers.fail(call, error)
 
@@ -136,21 +149,62 @@ class Engine:
                         task.fail(GradwireError(Reason.CANCELLED, "the caller gave the call up"))
                         return
 
+    def log_context(self) -> dict[str, str]:
+        """Returns what is known of the command in progress, or the last one, for logs."""
+        if self._current is None:
+            return {}
+        task, queue = self._current
+        name = "" if queue.session is None else queue.session.name
+        return {
+            "method": task.timing.kind,
+            "session": log_name(name),
+            "tenant": queue.tenant,
+            "trace": trace_id(task.timing.trace),
+        }
+
+    def figures(self, elsewhere: Mapping[str, int]) -> dict[str, Any]:
+        """Returns how the worker is doing, in JSON's terms.
+
+        Args:
+            elsewhere: What tenants hold on other workers, in bytes; from now on that counts too.
+        """
+        self._holdings.elsewhere = elsewhere
+        steps = self._figures.num_steps.copy()
+        sessions = {}
+        for number, queue in self._queues.items():
+            if queue.session is not None:
+                steps[queue.tenant] += queue.session.num_steps
+                sessions[number] = {
+                    "bytes": queue.session.budget.measure(),
+                    "steps": queue.session.num_steps,
+                    "waiting": sum(len(lane) for lane in queue.ready),
+                }
+        return {
+            **self._figures.to_json(),
+            "steps": dict(steps),
+            "sessions": sessions,
+            "device": device_figures(self._device),
+        }
+
     def turn(self) -> None:
         """Gives the next tenant's next session its turn: one command, or one step of a run."""
         queue = self._ready.take()
         self._activate(queue.session)
         lane = queue.ready.popleft()
+        task = lane[0]
+        self._current = (task, queue)
+        task.timing.begin_turn()
         if queue.session is None:
-            more = lane[0].advance()
+            more = task.advance()
         else:
             self._ceiling.lower(queue.session.budget.room_bytes())
             try:
-                more = lane[0].advance()
+                more = task.advance()
             finally:
                 self._ceiling.lift()
                 queue.session.end_turn()
                 queue.session.budget.grow(self._ceiling.growth_bytes())
+        task.timing.end_turn(self._figures)
         if not more:
             lane.popleft()
         if lane:
@@ -174,16 +228,18 @@ class Engine:
             session.activate()
         self._active = session
 
-    def _enqueue(self, call: int, session_id: int, method: str, payload: bytes) -> None:
+    def _enqueue(
+        self, call: int, session_id: int, method: str, payload: bytes, timing: Timing
+    ) -> None:
         limit_bytes = self._limits.max_message_bytes
         if method == "GetCatalog":
-            parse(server_pb2.GetCatalogRequest, payload)
+            parse(server_pb2.GetCatalogRequest, payload, timing)
             queue = self._shared
             task: Task = UnaryTask(
                 call,
                 catalog_response,
                 self._answers,
-                method=method,
+                timing=timing,
                 limit_bytes=limit_bytes,
                 watch=self._watch,
             )
@@ -192,7 +248,7 @@ class Engine:
             if found is None or found.session is None:
                 raise GradwireError(Reason.SESSION_NOT_FOUND, "the session was deleted")
             queue = found
-            task = self._session_task(call, found.session, method, payload)
+            task = self._session_task(call, found.session, method, payload, timing)
         lane: Lane = deque() if isinstance(task, StreamTask) else queue.commands
         lane.append(task)
         if len(lane) == 1:
@@ -200,26 +256,28 @@ class Engine:
             if len(queue.ready) == 1:
                 self._ready.add(queue)
 
-    def _session_task(self, call: int, session: Session, method: str, payload: bytes) -> Task:
+    def _session_task(
+        self, call: int, session: Session, method: str, payload: bytes, timing: Timing
+    ) -> Task:
         if method == "Execute":
-            return ExecuteTask(call, session, payload, self._answers, watch=self._watch)
+            return ExecuteTask(call, session, payload, self._answers, timing, watch=self._watch)
         verb = SESSION_VERBS[method]
         limit_bytes = self._limits.max_message_bytes
         if isinstance(verb, Streaming):
             return StreamTask(
                 call,
-                lambda: verb.handler(session, parse(verb.request, payload)),
+                lambda: verb.handler(session, parse(verb.request, payload, timing)),
                 self._answers,
-                method=method,
+                timing=timing,
                 limit_bytes=limit_bytes,
                 watch=self._watch,
             )
         assert isinstance(verb, Unary)
         return UnaryTask(
             call,
-            lambda: verb.handler(session, parse(verb.request, payload)),
+            lambda: verb.handler(session, parse(verb.request, payload, timing)),
             self._answers,
-            method=method,
+            timing=timing,
             limit_bytes=limit_bytes,
             watch=self._watch,
         )

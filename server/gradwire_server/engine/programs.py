@@ -78,6 +78,10 @@ class Scope(NamedTuple):
     member: Callable[[torch.nn.Module, str], Any] | None = None
 
 
+_STEPS = frozenset({"torch.optim.Optimizer.step", "gradwire.begin_step"})
+"""The operations that take a training step."""
+
+
 class Program(Measured):
     """A decoded program. It does not change, so copies of what holds it share it.
 
@@ -110,6 +114,7 @@ class Program(Measured):
                 )
         self.num_inputs = message.num_inputs
         self._message_bytes = message.ByteSize()
+        self.num_steps = sum(operation.name in _STEPS for operation in message.operations)
         self._scope = scope
         self._names = [operation.name for operation in message.operations]
         self._template: list[Any] = [None] * message.num_inputs

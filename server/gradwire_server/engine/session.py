@@ -58,6 +58,7 @@ class Session:
         self.values: dict[int, Any] = {}
         self.models: dict[str, Model] = {}
         self.failed_seq = 0
+        self.num_steps = 0
         self.budget = Budget(limits.max_session_bytes, self._held)
         self._intrinsics = Intrinsics(device, self.budget)
         self.registry = Registry(self._intrinsics.table(), budget=self.budget, device=device)
@@ -225,6 +226,7 @@ class Session:
                 "run_program.keep_handles",
                 f"has {len(command.keep_handles)} entries, but keep has {len(command.keep)}",
             )
+        self.num_steps += program.num_steps
         wanted = (*command.keep, *command.fetch)
         try:
             results = program.run(inputs, wanted)

@@ -54,6 +54,7 @@ def step(session: Session, request: models_pb2.StepRequest) -> models_pb2.StepRe
             clip()
             hot.step(optimizer)
     model.num_steps += 1
+    session.num_steps += 1
     return models_pb2.StepResponse(
         num_steps=model.num_steps,
         grad_norm=norms[0].item() if norms else None,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager
+from time import perf_counter
 from typing import Protocol, TypeVar
 
 import structlog
@@ -9,6 +10,7 @@ from google.protobuf.message import DecodeError, Message
 
 from gradwire.v1 import errors_pb2, sessions_pb2, values_pb2
 from gradwire_server.engine.failures import operation_failure
+from gradwire_server.engine.figures import Timing
 from gradwire_server.engine.session import Session
 from gradwire_server.engine.values import require_fits
 from gradwire_server.errors import GradwireError, Reason, internal_error
@@ -23,16 +25,16 @@ log = structlog.get_logger(__name__)
 class Answers(Protocol):
     """Where the answers to calls go."""
 
-    def reply(self, call: int, payload: bytes) -> None:
-        """Ends a call with its response."""
+    def reply(self, call: int, payload: bytes, times: str = "") -> None:
+        """Ends a call with its response; `times` is `Timing.summary`."""
 
     def event(self, call: int, payload: bytes) -> None:
         """Sends one response of a streaming call."""
 
-    def end(self, call: int) -> None:
+    def end(self, call: int, times: str = "") -> None:
         """Ends a streaming call."""
 
-    def fail(self, call: int, error: GradwireError) -> None:
+    def fail(self, call: int, error: GradwireError, times: str = "") -> None:
         """Ends a call with an error."""
 
 
@@ -41,9 +43,11 @@ class Task(Protocol):
 
     Attributes:
         call: Its id.
+        timing: Where its time goes.
     """
 
     call: int
+    timing: Timing
 
     def advance(self) -> bool:
         """Does the next bit of work; returns whether there is more to do."""
@@ -54,28 +58,34 @@ class Task(Protocol):
         ...
 
 
-def parse(kind: type[M], payload: bytes) -> M:
+def parse(kind: type[M], payload: bytes, timing: Timing) -> M:
     """Returns the message.
 
     Raises:
         GradwireError: The bytes are no message of that kind.
     """
+    begin = perf_counter()
     try:
-        return kind.FromString(payload)
+        message = kind.FromString(payload)
+        timing.decoded(begin)
+        return message
     except DecodeError as error:
         raise GradwireError(
             Reason.INVALID_REQUEST, f"the request is not a valid {kind.__name__}: {error}"
         ) from error
 
 
-def serialize(response: Message, limit_bytes: int) -> bytes:
+def serialize(response: Message, limit_bytes: int, timing: Timing) -> bytes:
     """Returns the response's bytes.
 
     Raises:
         GradwireError: They are more than a message may have; LIMIT_EXCEEDED.
     """
+    begin = perf_counter()
     require_fits(response.ByteSize(), limit_bytes)
-    return response.SerializeToString()
+    payload = response.SerializeToString()
+    timing.encoded(begin)
+    return payload
 
 
 def as_catalog_error(error: Exception, what: str) -> GradwireError:
@@ -97,14 +107,15 @@ class UnaryTask:
         handler: Callable[[], Message],
         answers: Answers,
         *,
-        method: str,
+        timing: Timing,
         limit_bytes: int,
         watch: Watch,
     ) -> None:
         self.call = call
         self._handler = handler
         self._answers = answers
-        self._method = method
+        self.timing = timing
+        self._method = timing.kind
         self._limit_bytes = limit_bytes
         self._watch = watch
 
@@ -112,16 +123,17 @@ class UnaryTask:
         """Runs the handler and answers; there is never more to do."""
         try:
             with self._watch():
-                payload = serialize(self._handler(), self._limit_bytes)
+                payload = serialize(self._handler(), self._limit_bytes, self.timing)
         except Exception as error:  # noqa: BLE001  # the boundary: the worker goes on
             self.fail(as_catalog_error(error, self._method))
         else:
-            self._answers.reply(self.call, payload)
+            self._answers.reply(self.call, payload, self.timing.summary())
         return False
 
     def fail(self, error: GradwireError) -> None:
         """Gives the call up and tells its caller why."""
-        self._answers.fail(self.call, error)
+        self.timing.failure = error.reason.value
+        self._answers.fail(self.call, error, self.timing.summary())
 
 
 class StreamTask:
@@ -133,7 +145,7 @@ class StreamTask:
         handler: Callable[[], Generator[Sequence[Message], None, None]],
         answers: Answers,
         *,
-        method: str,
+        timing: Timing,
         limit_bytes: int,
         watch: Watch,
     ) -> None:
@@ -141,7 +153,8 @@ class StreamTask:
         self._handler = handler
         self._steps: Generator[Sequence[Message], None, None] | None = None
         self._answers = answers
-        self._method = method
+        self.timing = timing
+        self._method = timing.kind
         self._limit_bytes = limit_bytes
         self._watch = watch
 
@@ -153,9 +166,9 @@ class StreamTask:
             with self._watch():
                 responses = next(self._steps)
             for response in responses:
-                self._answers.event(self.call, serialize(response, self._limit_bytes))
+                self._answers.event(self.call, serialize(response, self._limit_bytes, self.timing))
         except StopIteration:
-            self._answers.end(self.call)
+            self._answers.end(self.call, self.timing.summary())
         except Exception as error:  # noqa: BLE001  # the boundary: the worker goes on
             self.fail(as_catalog_error(error, self._method))
         else:
@@ -166,17 +179,26 @@ class StreamTask:
         """Gives the call up and tells its caller why."""
         if self._steps is not None:
             self._steps.close()
-        self._answers.fail(self.call, error)
+        self.timing.failure = error.reason.value
+        self._answers.fail(self.call, error, self.timing.summary())
 
 
 class ExecuteTask:
     """One message of an Execute stream: one command a turn, failures answered in band."""
 
     def __init__(
-        self, call: int, session: Session, payload: bytes, answers: Answers, *, watch: Watch
+        self,
+        call: int,
+        session: Session,
+        payload: bytes,
+        answers: Answers,
+        timing: Timing,
+        *,
+        watch: Watch,
     ) -> None:
         self._watch = watch
         self.call = call
+        self.timing = timing
         self._session = session
         self._payload = payload
         self._answers = answers
@@ -190,7 +212,9 @@ class ExecuteTask:
         request = self._request
         if request is None:
             try:
-                request = self._request = parse(sessions_pb2.ExecuteRequest, self._payload)
+                request = self._request = parse(
+                    sessions_pb2.ExecuteRequest, self._payload, self.timing
+                )
             except GradwireError as error:
                 self.fail(error)
                 return False
@@ -201,6 +225,7 @@ class ExecuteTask:
         commands = request.commands
         if self._next_command < len(commands):
             index = self._next_command
+            self.timing.kind = commands[index].WhichOneof("kind") or "Execute"
             try:
                 with self._watch():
                     values = self._session.run(commands[index], f"commands[{index}]")
@@ -210,6 +235,7 @@ class ExecuteTask:
                 known = as_catalog_error(error, "Execute")
                 known.metadata["command_index"] = str(index)
                 self._session.failed_seq = request.seq
+                self.timing.failure = known.reason.value
                 status = known.to_status()
                 self._reply(
                     failure=errors_pb2.Failure(
@@ -225,7 +251,8 @@ class ExecuteTask:
 
     def fail(self, error: GradwireError) -> None:
         """Gives the call up and tells its caller why."""
-        self._answers.fail(self.call, error)
+        self.timing.failure = error.reason.value
+        self._answers.fail(self.call, error, self.timing.summary())
 
     def _add(self, values: Sequence[values_pb2.Value]) -> None:
         self._num_bytes += sum(value.ByteSize() for value in values)
@@ -234,7 +261,10 @@ class ExecuteTask:
 
     def _reply(self, *, failure: errors_pb2.Failure | None = None, skipped: bool = False) -> None:
         assert self._request is not None
+        begin = perf_counter()
         response = sessions_pb2.ExecuteResponse(
             seq=self._request.seq, values=self._values, failure=failure, skipped=skipped
         )
-        self._answers.reply(self.call, response.SerializeToString())
+        payload = response.SerializeToString()
+        self.timing.encoded(begin)
+        self._answers.reply(self.call, payload, self.timing.summary())

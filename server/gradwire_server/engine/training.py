@@ -47,6 +47,7 @@ def train(
                 if not run.model.module.training:
                     run.model.module.train()
                 loss = run.step(inputs, targets)
+                session.num_steps += 1
                 progress.add(loss, len(inputs[0]))
                 last = number == batches.num_batches
                 events = [progress.report()] if last or progress.is_due() else []

@@ -41,6 +41,8 @@ class OnceOnly:
         self._max_answers = max_answers
         self._max_bytes = max_bytes
         self._num_bytes = 0
+        self.num_repeated = 0
+        """How many requests were answered by the answer to another."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -86,6 +88,7 @@ class OnceOnly:
                 raise request_changed("request_id", request_id)
             else:
                 self._entries.move_to_end(key)
+                self.num_repeated += 1
             entry.num_waiting += 1
             cancelled_before = entry.task.cancelling()
             try:

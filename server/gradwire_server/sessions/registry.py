@@ -61,11 +61,27 @@ class SessionRegistry:
         self._sessions: dict[str, Session] = {}
         self._lost: OrderedDict[str, _Lost] = OrderedDict()
         self._numbers = itertools.count(1)
+        self.num_created = 0
+        self.num_lost = 0
+        self._num_repeated = 0
         self._closing: set[asyncio.Task[None]] = set()
         pool.on_lost.append(self._lose)
 
     def __len__(self) -> int:
         return len(self._sessions)
+
+    @property
+    def num_repeated(self) -> int:
+        """How many requests and messages came again and were answered as the first time."""
+        return (
+            self._num_repeated
+            + self._requests.num_repeated
+            + sum(session.num_repeated for session in self._sessions.values())
+        )
+
+    def all(self) -> tuple[Session, ...]:
+        """Returns all sessions, whoever sees them; for what the server does by itself."""
+        return tuple(self._sessions.values())
 
     def get(self, name: str) -> Session:
         """Returns the session that a resource is in.
@@ -212,6 +228,7 @@ class SessionRegistry:
         if session.link.lost:
             raise LinkLostError
         self._sessions[session.name] = session
+        self.num_created += 1
         log.info(
             "session created", session=session.log_name, worker=worker.id, tenant=session.owner
         )
@@ -221,6 +238,7 @@ class SessionRegistry:
         """Ends a session now; the task is done when its memory is given back."""
         if self._sessions.pop(session.name, None) is not None:
             self.quotas.give_back(Quota.SESSIONS, session.owner)
+            self._num_repeated += session.num_repeated
         session.end(session_not_found(session.name))
         task = asyncio.create_task(self._close(session))
         self._closing.add(task)
@@ -239,6 +257,8 @@ class SessionRegistry:
         for session in [held for held in self._sessions.values() if held.link is link]:
             del self._sessions[session.name]
             self.quotas.give_back(Quota.SESSIONS, session.owner)
+            self._num_repeated += session.num_repeated
+            self.num_lost += 1
             self._lost[session.name] = _Lost(worker.id, session.owner)
             session.end(session_lost(session.name, worker.id))
             log.warning("session lost", session=session.log_name, worker=worker.id)

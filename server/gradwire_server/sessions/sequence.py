@@ -36,6 +36,8 @@ class MessageSequence:
         self._max_answers = max_answers
         self._max_bytes = max_bytes
         self._num_bytes = 0
+        self.num_repeated = 0
+        """How many messages were answered by the answer to another."""
 
     @property
     def last_seq(self) -> int:
@@ -81,6 +83,7 @@ class MessageSequence:
             accepted = self._find(seq)
             if accepted.digest != digest:
                 raise request_changed("seq", seq)
+            self.num_repeated += 1
         self._forget(acknowledged_seq)
         return accepted.reply
 

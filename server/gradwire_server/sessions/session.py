@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
+from gradwire_server.calls import current_call
 from gradwire_server.errors import GradwireError, Reason
 from gradwire_server.limits import Limits
 from gradwire_server.sessions.answers import has_effect
@@ -65,6 +66,7 @@ class Session:
         self._last_use_seconds = time.monotonic()
         self._requests = OnceOnly()
         self._messages = MessageSequence()
+        self._num_repeated_runs = 0
         self._runs: dict[str, tuple[bytes, EventLog]] = {}
         self._room = asyncio.Event()
         self._on_end: set[Callable[[GradwireError], None]] = set()
@@ -73,6 +75,11 @@ class Session:
     def idle_seconds(self) -> float:
         """For how long nothing of it was asked or running."""
         return 0.0 if self.num_pending else time.monotonic() - self._last_use_seconds
+
+    @property
+    def num_repeated(self) -> int:
+        """How many requests and messages came again and were answered as the first time."""
+        return self._requests.num_repeated + self._messages.num_repeated + self._num_repeated_runs
 
     @property
     def log_name(self) -> str:
@@ -115,7 +122,9 @@ class Session:
         finally:
             self._release()
 
-    def execute(self, seq: int, acknowledged_seq: int, payload: bytes) -> "asyncio.Future[Frame]":
+    def execute(
+        self, seq: int, acknowledged_seq: int, payload: bytes, *, trace: str = ""
+    ) -> "asyncio.Future[Frame]":
         """Accepts one message of an Execute stream.
 
         Once accepted it is carried out, whether or not anybody waits for the answer; who sends it
@@ -129,7 +138,7 @@ class Session:
         """
 
         def send() -> "asyncio.Future[Frame]":
-            reply = self.link.call(self._frame("Execute", payload)).reply
+            reply = self.link.call(self._frame("Execute", payload, trace)).reply
             reply.add_done_callback(lambda _: self._release())
             return reply
 
@@ -164,6 +173,7 @@ class Session:
         if known is not None:
             if known[0] != digest:
                 raise request_changed("request_id", request_id)
+            self._num_repeated_runs += 1
             return known[1]
         stream = self.link.stream(self._frame(method, payload))
         run = EventLog(stream, session_lost(self.name, self.worker.id))
@@ -201,8 +211,14 @@ class Session:
 
         return wait()
 
-    def _frame(self, method: str, payload: bytes) -> Frame:
-        """Returns the frame of a call, and counts it as pending."""
+    def _frame(self, method: str, payload: bytes, trace: str | None = None) -> Frame:
+        """Returns the frame of a call, and counts it as pending.
+
+        Args:
+            method: The RPC's method name.
+            payload: The request.
+            trace: The trace context; if none is given, that of the call in progress.
+        """
         self._check_open()
         if self.num_pending >= self._limits.max_queued_messages:
             raise GradwireError(
@@ -218,6 +234,11 @@ class Session:
             )
         self.num_pending += 1
         self._last_use_seconds = time.monotonic()
+        if trace is None:
+            call = current_call()
+            trace = "" if call is None else call.trace
+        if trace:
+            method = f"{method} {trace}"
         return Frame(kind=FrameKind.CALL, session=self.number, method=method, payload=payload)
 
     def _release(self) -> None:

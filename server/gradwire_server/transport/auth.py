@@ -8,6 +8,7 @@ import grpc
 from gradwire_server.access.identity import Caller, Role, enter_call
 from gradwire_server.access.tokens import Tokens
 from gradwire_server.errors import GradwireError, Reason
+from gradwire_server.observability.observer import Observer
 from gradwire_server.transport.grpc_types import Context, Handler
 from gradwire_server.transport.routes import needed_role
 from gradwire_server.transport.statuses import abort
@@ -27,10 +28,12 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
 
     Args:
         tokens: Knows the callers; none if no token is asked for.
+        observer: Is told of calls that are refused.
     """
 
-    def __init__(self, tokens: Tokens | None) -> None:
+    def __init__(self, tokens: Tokens | None, observer: Observer) -> None:
         self._tokens = tokens
+        self._observer = observer
 
     async def intercept_service(
         self,
@@ -42,10 +45,12 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
         method = handler_call_details.method
         if handler is None or method.startswith(_OPEN_PREFIX):
             return handler
+        who = None
         try:
             who = self._identify(handler_call_details)
             _require_role(who, method)
         except GradwireError as error:
+            self._observer.refuse(method.removeprefix("/"), who, error.to_status())
             return _refusal_like(handler, error)
         enter_call(who)
         return handler

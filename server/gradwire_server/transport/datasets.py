@@ -11,6 +11,7 @@ from gradwire.v1 import datasets_pb2
 from gradwire.v1.dtypes import BY_DATA_TYPE, BY_NAME
 from gradwire_server.access.identity import caller
 from gradwire_server.access.quotas import Quota, Quotas
+from gradwire_server.calls import note_resource
 from gradwire_server.datasets.columns import Column, Schema
 from gradwire_server.datasets.files import open_files
 from gradwire_server.datasets.store import (
@@ -56,6 +57,7 @@ class DatasetRpcs:
         request = decode(datasets_pb2.CreateDatasetRequest, payload)
         name = f"datasets/{request.dataset_id}"
         dataset_id(name, "dataset_id")
+        note_resource(name)
         contents = contents_of(request.dataset, self._limits)
         async with self._lock:
             message = await asyncio.to_thread(self._create, self._store(), name, contents)
@@ -70,6 +72,7 @@ class DatasetRpcs:
             piece = decode(datasets_pb2.UploadDatasetRequest, payload)
             if upload is None:
                 dataset_id(piece.name)
+                note_resource(piece.name)
                 upload = self._uploads.get(_key(piece.name))
                 if upload is None:
                     raise _not_announced(piece.name)
@@ -117,6 +120,7 @@ class DatasetRpcs:
         """DeleteDataset."""
         request = decode(datasets_pb2.DeleteDatasetRequest, payload)
         dataset_id(request.name)
+        note_resource(request.name)
         async with self._lock:
             upload = self._uploads.pop(_key(request.name), None)
             if upload is None:

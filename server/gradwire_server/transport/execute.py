@@ -1,6 +1,7 @@
 """One Execute stream: messages on to the worker as they come, answers back in their order."""
 
 import asyncio
+from collections import deque
 from typing import Any
 
 import grpc
@@ -8,7 +9,9 @@ import structlog
 
 from gradwire_server.access.identity import caller
 from gradwire_server.access.tokens import Tokens
+from gradwire_server.calls import current_call, note_resource
 from gradwire_server.errors import GradwireError, internal_error, invalid
+from gradwire_server.observability.tracing import Tracing
 from gradwire_server.sessions.names import session_part
 from gradwire_server.sessions.registry import SessionRegistry
 from gradwire_server.sessions.session import Session
@@ -16,7 +19,7 @@ from gradwire_server.transport.grpc_types import Context
 from gradwire_server.transport.keys import execute_key
 from gradwire_server.transport.statuses import FailedCallError
 from gradwire_server.transport.traffic import Traffic
-from gradwire_server.workers.frames import FrameKind
+from gradwire_server.workers.frames import Frame, FrameKind
 
 log = structlog.get_logger(__name__)
 
@@ -31,6 +34,7 @@ class ExecuteStream:
         context: The call.
         registry: Where sessions are found.
         traffic: Says when to stop taking messages.
+        tracing: Traces the messages, if that is asked for.
         tokens: Says whether the caller still may call; none if no token is asked for.
     """
 
@@ -39,11 +43,15 @@ class ExecuteStream:
         context: Context,
         registry: SessionRegistry,
         traffic: Traffic,
+        tracing: Tracing | None = None,
         tokens: Tokens | None = None,
     ) -> None:
         self._context = context
         self._registry = registry
         self._traffic = traffic
+        self._tracing = tracing
+        self._call = current_call()
+        self._spans: deque[Any] = deque()
         self._tokens = tokens
         self._caller = caller()
         self._session: Session | None = None
@@ -66,6 +74,8 @@ class ExecuteStream:
                     raise reply
                 assert self._session is not None
                 frame = await self._session.answer(reply)
+                if self._spans:
+                    self._end_span(frame, self._session.worker.id)
                 if frame.kind is FrameKind.FAILURE:
                     raise FailedCallError(frame)
                 await self._context.write(frame.payload)
@@ -101,6 +111,7 @@ class ExecuteStream:
         key = execute_key(message)
         session = self._session
         if session is None:
+            note_resource(key.name)
             session = self._session = self._registry.get(key.name)
             self._unwatch.append(session.watch_end(self._stop))
         elif key.name and key.name != session.name and session_part(key.name) != session.name:
@@ -110,7 +121,25 @@ class ExecuteStream:
                 "for each session",
             )
         await session.room()
-        self._replies.put_nowait(session.execute(key.seq, key.acknowledged_seq, message))
+        trace = self._begin_span(key.traceparent) if self._tracing is not None else ""
+        self._replies.put_nowait(
+            session.execute(key.seq, key.acknowledged_seq, message, trace=trace)
+        )
+
+    def _begin_span(self, traceparent: str) -> str:
+        """Begins the span of a message; returns the trace context for what is done for it."""
+        assert self._tracing is not None
+        assert self._call is not None
+        span, trace = self._tracing.begin_message(self._call, traceparent)
+        self._spans.append(span)
+        return trace
+
+    def _end_span(self, frame: Frame, worker: str) -> None:
+        """Ends the span of the message that was answered."""
+        assert self._tracing is not None
+        span = self._spans.popleft()
+        self._tracing.add_worker(span, worker, frame.method)
+        span.end()
 
     def _stop(self, error: GradwireError) -> None:
         """Takes no more messages; those that were accepted are still answered."""

@@ -12,6 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from gradwire.v1 import server_pb2, sessions_pb2
 from gradwire_server.access.identity import caller
 from gradwire_server.access.quotas import Quota
+from gradwire_server.calls import note_resource
 from gradwire_server.errors import invalid
 from gradwire_server.sessions.registry import SessionRegistry
 from gradwire_server.sessions.session import Session
@@ -62,6 +63,7 @@ class FrontRpcs:
             session = await self._registry.create(
                 device=request.device, display_name=request.display_name
             )
+            note_resource(session.name, request.request_id)
             response = sessions_pb2.CreateSessionResponse(session=session_message(session))
             return Frame(kind=FrameKind.REPLY, payload=response.SerializeToString())
 
@@ -71,6 +73,7 @@ class FrontRpcs:
     async def get_session(self, payload: bytes) -> bytes:
         """GetSession."""
         request = decode(sessions_pb2.GetSessionRequest, payload)
+        note_resource(request.name)
         session = self._registry.get(request.name)
         response = sessions_pb2.GetSessionResponse(session=session_message(session))
         return response.SerializeToString()
@@ -92,6 +95,7 @@ class FrontRpcs:
     async def delete_session(self, payload: bytes) -> bytes:
         """DeleteSession."""
         request = decode(sessions_pb2.DeleteSessionRequest, payload)
+        note_resource(request.name)
         await self._registry.delete(request.name)
         return sessions_pb2.DeleteSessionResponse().SerializeToString()
 

@@ -7,11 +7,14 @@ from typing import Any
 
 import grpc
 import structlog
+from google.protobuf.descriptor import ServiceDescriptor
 
 from gradwire_server.access.identity import caller
 from gradwire_server.access.quotas import Quota
 from gradwire_server.access.tokens import Tokens
+from gradwire_server.calls import current_call, note_resource
 from gradwire_server.errors import GradwireError, internal_error
+from gradwire_server.observability.observer import CANCELLED, OK, Observer
 from gradwire_server.sessions.placement import not_ready
 from gradwire_server.sessions.registry import SessionRegistry
 from gradwire_server.transport.datasets import DatasetRpcs
@@ -24,6 +27,7 @@ from gradwire_server.transport.statuses import FailedCallError, abort
 from gradwire_server.transport.traffic import Traffic
 from gradwire_server.workers.frames import Frame, FrameKind
 from gradwire_server.workers.link import LinkLostError
+from gradwire_server.workers.pool import Worker
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +48,7 @@ class Handlers:
         front: Answers what needs no worker.
         datasets: Answers what is about datasets.
         traffic: Counts the calls.
+        observer: Is told of each call.
         tokens: Knows the callers; none if no token is asked for.
     """
 
@@ -53,9 +58,11 @@ class Handlers:
         front: FrontRpcs,
         datasets: DatasetRpcs,
         traffic: Traffic,
+        observer: Observer,
         tokens: Tokens | None = None,
     ) -> None:
         self._registry = registry
+        self._observer = observer
         self._traffic = traffic
         self._tokens = tokens
         self._front: dict[str, Answer] = {
@@ -83,39 +90,40 @@ class Handlers:
         return [
             grpc.method_handlers_generic_handler(
                 service.full_name,
-                {
-                    method.name: self._handler(ROUTES[f"{service.name}.{method.name}"], method.name)
-                    for method in service.methods
-                },
+                {method.name: self._handler(service, method.name) for method in service.methods},
             )
             for service in SERVICES
         ]
 
-    def _handler(self, route: Route, method: str) -> Handler:
+    def _handler(self, service: ServiceDescriptor, method: str) -> Handler:
+        route = ROUTES[f"{service.name}.{method}"]
+        path = f"{service.full_name}/{method}"
         match route:
             case Route.EXECUTE:
                 return grpc.stream_stream_rpc_method_handler(
-                    self._guarded(self._execute, waits=True)
+                    self._guarded(path, self._execute, waits=True)
                 )
             case Route.UPLOAD:
                 upload = self._upload(self._uploads[method])
-                return grpc.stream_unary_rpc_method_handler(self._guarded(upload))
+                return grpc.stream_unary_rpc_method_handler(self._guarded(path, upload))
             case Route.RUN:
-                return grpc.unary_stream_rpc_method_handler(self._guarded(self._run(method)))
+                return grpc.unary_stream_rpc_method_handler(self._guarded(path, self._run(method)))
             case _:
                 behaviour = self._unary(self._answers[route](method))
-                return grpc.unary_unary_rpc_method_handler(self._guarded(behaviour))
+                return grpc.unary_unary_rpc_method_handler(self._guarded(path, behaviour))
 
-    def _guarded(self, behaviour: Behaviour, *, waits: bool = False) -> Behaviour:
+    def _guarded(self, path: str, behaviour: Behaviour, *, waits: bool = False) -> Behaviour:
         """Returns the behaviour with its calls counted and its exceptions turned into statuses.
 
         Args:
+            path: The method, as ``package.Service/Method``.
             behaviour: What to guard.
             waits: Whether calls that come too fast wait, rather than being refused.
         """
-        traffic, quotas = self._traffic, self._registry.quotas
+        traffic, quotas, observer = self._traffic, self._registry.quotas, self._observer
 
         async def handle(request: Any, context: Context) -> Any:
+            call = observer.begin(path, context)
             try:
                 if waits:
                     await asyncio.sleep(quotas.delay_of_request(caller().tenant))
@@ -123,14 +131,21 @@ class Handlers:
                     quotas.take_request(caller().tenant)
                 traffic.enter()
                 try:
-                    return await behaviour(request, context)
+                    response = await behaviour(request, context)
                 finally:
                     traffic.leave()
             except (GradwireError, FailedCallError) as error:
                 status = error.to_status()
+            except asyncio.CancelledError:
+                observer.end(call, CANCELLED)
+                raise
             except Exception:
                 log.exception("call failed")
                 status = internal_error().to_status()
+            else:
+                observer.end(call, OK)
+                return response
+            observer.end(call, status)
             return await abort(context, status)
 
         return handle
@@ -155,8 +170,11 @@ class Handlers:
 
         async def answer(request: bytes) -> bytes:
             key = routing_key(request)
+            note_resource(key.name, key.request_id)
             session = registry.get(key.name)
-            return _payload(await session.call(method, key.request_id, request))
+            frame = await session.call(method, key.request_id, request)
+            self._trace_worker(session.worker, frame)
+            return _payload(frame)
 
         return answer
 
@@ -197,12 +215,14 @@ class Handlers:
             tenant = caller().tenant
             registry.quotas.check_message(len(request), tenant)
             key = routing_key(request)
+            note_resource(key.name, key.request_id)
             session = registry.get(key.name)
             # A run goes on as long as somebody follows it.
             with registry.quotas.holding(Quota.RUNS, tenant):
                 run = session.run(method, key.request_id, request)
                 async with aclosing(run.follow()) as frames:
                     async for frame in frames:
+                        self._trace_worker(session.worker, frame)
                         if frame.kind is FrameKind.FAILURE:
                             raise FailedCallError(frame)
                         if frame.kind is FrameKind.EVENT:
@@ -211,7 +231,16 @@ class Handlers:
         return behave
 
     async def _execute(self, _: Any, context: Context) -> None:
-        await ExecuteStream(context, self._registry, self._traffic, self._tokens).serve()
+        stream = ExecuteStream(
+            context, self._registry, self._traffic, self._observer.tracing, self._tokens
+        )
+        await stream.serve()
+
+    def _trace_worker(self, worker: Worker, frame: Frame) -> None:
+        """Adds what a worker did to the trace of the call, if it is traced."""
+        call = current_call()
+        if self._observer.tracing is not None and call is not None and frame.method:
+            self._observer.tracing.add_worker(call.span, worker.id, frame.method)
 
 
 def _payload(frame: Frame) -> bytes:

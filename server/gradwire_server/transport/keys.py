@@ -13,6 +13,9 @@ DIRECT_BYTES = 1024 * 1024
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _MAX_VARINT_BYTES = 10
 
+_ROUTING_FIELDS = frozenset({1, 2, 3, 5, 7})
+"""The numbers of the fields of RoutingKey and ExecuteKey."""
+
 M = TypeVar("M", bound=Message)
 
 
@@ -51,7 +54,7 @@ def decode(kind: type[M], request: bytes) -> M:
 
 
 def _leading_fields(request: bytes) -> bytes:
-    """Returns the fields numbered below 6 that are short, however the sender ordered them.
+    """Returns the fields of routing keys that are short, however the sender ordered them.
 
     Every routing field is such a field, and tensors are not; so this neither copies nor looks at
     most of a large request.
@@ -73,7 +76,7 @@ def _leading_fields(request: bytes) -> bytes:
             raise _malformed(f"wire type {wire_type} at byte {begin}")
         if position > size:
             raise _malformed("it is cut off")
-        if tag >> 3 < 6 and position - begin < DIRECT_BYTES // 2:
+        if tag >> 3 in _ROUTING_FIELDS and position - begin < DIRECT_BYTES // 2:
             kept.append(request[begin:position])
     return b"".join(kept)
 

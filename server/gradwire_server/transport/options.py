@@ -22,16 +22,20 @@ CLIENT_OPTIONS: tuple[tuple[str, int], ...] = (
 """Options of a channel to this server."""
 
 
-def server_options(max_message_bytes: int) -> tuple[tuple[str, int], ...]:
+def server_options(
+    max_message_bytes: int, *, channelz: bool = False
+) -> tuple[tuple[str, int], ...]:
     """Returns the options of the server.
 
     Args:
         max_message_bytes: The limit of gradwire. gRPC's own limit is set well above, so that a
             message over ours is answered by an error that names the limit.
+        channelz: Whether gRPC keeps count for the channelz service.
     """
     return (
         ("grpc.max_receive_message_length", min(2 * max_message_bytes + MEBIBYTE, 2**31 - 1)),
         ("grpc.max_send_message_length", -1),
+        ("grpc.enable_channelz", int(channelz)),
         # A second server on the same port must fail, not share the connections.
         ("grpc.so_reuseport", 0),
         ("grpc.keepalive_time_ms", _PING_SECONDS * 1000),

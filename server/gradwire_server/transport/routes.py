@@ -84,6 +84,17 @@ READS: frozenset[str] = frozenset(
 )
 """The RPCs that change nothing, and that callers may make who only look."""
 
+
+def changes_something(path: str) -> bool:
+    """Whether a method of the contract may change something.
+
+    Args:
+        path: ``package.Service/Method``.
+    """
+    service, _, method = path.partition("/")
+    return f"{service.rpartition('.')[2]}.{method}" not in READS
+
+
 _PACKAGE = SERVICES[0].file.package
 _CHANNELZ_PREFIX = "/grpc.channelz."
 

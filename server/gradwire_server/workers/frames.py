@@ -14,7 +14,8 @@ offset  type  meaning
 ======  ====  ==================================================
 
 Payloads are serialized protobuf messages: requests and responses of ``gradwire.v1`` as they
-came over the wire, ``google.rpc.Status`` in failures. No pickle, nothing executable.
+came over the wire, ``google.rpc.Status`` in failures; figures are JSON. No pickle, nothing
+executable.
 """
 
 import struct
@@ -42,6 +43,9 @@ class FrameKind(IntEnum):
     itself; the call ends with FAILURE (CANCELLED) if this came in time."""
     STOP = 5
     """Finish all calls that wait, then end the process."""
+    FIGURES = 6
+    """Say how the worker is doing. The payload is a JSON object, what tenants hold on other
+    workers in bytes. Answered by REPLY at the end of the turn, with `Engine.figures` as JSON."""
 
     # From the worker to the front.
     READY = 16
@@ -65,7 +69,9 @@ class Frame:
         kind: What it says.
         call: The call it belongs to; 0 for none.
         session: The session it belongs to; 0 for none.
-        method: The RPC's method name, such as ``Forward``, in CALL; see `FrameKind` for others.
+        method: The RPC's method name, such as ``Forward``, in CALL, followed by a space and the
+            trace context if it is traced; the last answer to such a call has here where its time
+            went, see `Timing.summary`. See `FrameKind` for others.
         payload: A serialized message.
     """
 

@@ -19,6 +19,7 @@ from gradwire_server.access.quotas import Quotas
 from gradwire_server.engine.engine import Engine
 from gradwire_server.errors import GradwireError
 from gradwire_server.limits import Limits
+from gradwire_server.log import configure_logging
 from gradwire_server.storage import Storage, StorageConfig
 from gradwire_server.workers.frames import HEADER, Frame, FrameKind, encode_header
 from gradwire_server.workers.watchdog import Watchdog
@@ -99,22 +100,24 @@ class FrameAnswers:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def reply(self, call: int, payload: bytes) -> None:
+    def reply(self, call: int, payload: bytes, times: str = "") -> None:
         """Ends a call with its response."""
-        self._connection.send(Frame(kind=FrameKind.REPLY, call=call, payload=payload))
+        frame = Frame(kind=FrameKind.REPLY, call=call, method=times, payload=payload)
+        self._connection.send(frame)
 
     def event(self, call: int, payload: bytes) -> None:
         """Sends one response of a streaming call."""
         self._connection.send(Frame(kind=FrameKind.EVENT, call=call, payload=payload))
 
-    def end(self, call: int) -> None:
+    def end(self, call: int, times: str = "") -> None:
         """Ends a streaming call."""
-        self._connection.send(Frame(kind=FrameKind.END, call=call))
+        self._connection.send(Frame(kind=FrameKind.END, call=call, method=times))
 
-    def fail(self, call: int, error: GradwireError) -> None:
+    def fail(self, call: int, error: GradwireError, times: str = "") -> None:
         """Ends a call with an error."""
         payload = error.to_status().SerializeToString()
-        self._connection.send(Frame(kind=FrameKind.FAILURE, call=call, payload=payload))
+        frame = Frame(kind=FrameKind.FAILURE, call=call, method=times, payload=payload)
+        self._connection.send(frame)
 
 
 def serve(connection: Connection, engine: Engine, answers: FrameAnswers) -> None:
@@ -138,7 +141,8 @@ def _take(frame: Frame, engine: Engine, answers: FrameAnswers) -> bool:
     """Hands a frame on; returns whether it says to stop."""
     match frame.kind:
         case FrameKind.CALL:
-            engine.call(frame.call, frame.session, frame.method, frame.payload)
+            method, _, trace = frame.method.partition(" ")
+            engine.call(frame.call, frame.session, method, frame.payload, trace)
         case FrameKind.OPEN_SESSION:
             opened = sessions_pb2.Session.FromString(frame.payload)
             engine.open_session(frame.session, opened.name, opened.tenant)
@@ -148,6 +152,9 @@ def _take(frame: Frame, engine: Engine, answers: FrameAnswers) -> bool:
             answers.reply(frame.call, b"")
         case FrameKind.CANCEL:
             engine.cancel(frame.call)
+        case FrameKind.FIGURES:
+            figures = engine.figures(json.loads(frame.payload))
+            answers.reply(frame.call, json.dumps(figures).encode())
         case FrameKind.STOP:
             return True
         case _:
@@ -208,6 +215,7 @@ def main(arguments: list[str] | None = None) -> int:
         answers=answers,
         watch=watchdog.watch,
     )
+    configure_logging(options.log_format, options.log_level, engine.log_context)
     connection.send(ready_frame(device))
     load_late_parts()
     try:

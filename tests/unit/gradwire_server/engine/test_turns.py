@@ -25,17 +25,17 @@ class Recorded:
         self.errors: dict[int, GradwireError] = {}
         self.ended: list[int] = []
 
-    def reply(self, call: int, payload: bytes) -> None:
+    def reply(self, call: int, payload: bytes, times: str = "") -> None:
         self.replies[call] = payload
         self.ended.append(call)
 
     def event(self, call: int, payload: bytes) -> None:
         self.events.setdefault(call, []).append(payload)
 
-    def end(self, call: int) -> None:
+    def end(self, call: int, times: str = "") -> None:
         self.ended.append(call)
 
-    def fail(self, call: int, error: GradwireError) -> None:
+    def fail(self, call: int, error: GradwireError, times: str = "") -> None:
         self.errors[call] = error
         self.ended.append(call)
 

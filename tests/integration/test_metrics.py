@@ -1,0 +1,213 @@
+"""Metrics of a real server, scraped by a real Prometheus where one is installed."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+import gradwire
+from gradwire import nn, optim
+from gradwire.errors import LimitError, SessionLostError
+from gradwire.transport.channel import open_channel
+from tests.processes import ServerProcess, Stubs, free_port
+
+RULES = Path(__file__).resolve().parents[2] / "deploy" / "prometheus"
+DEADLINE_SECONDS = 60.0
+
+T = TypeVar("T")
+
+
+def installed(name: str) -> str:
+    """Returns the path of a program of Prometheus; skips, or fails where it must be there."""
+    path = shutil.which(name)
+    if path is None and os.environ.get("GRADWIRE_REQUIRE_PROMETHEUS") == "1":
+        pytest.fail(f"{name} is not installed")
+    if path is None:
+        pytest.skip(f"{name} is not installed; Debian's package is prometheus")
+    return path
+
+
+def until(find: Callable[[], T]) -> T:
+    """Returns what is found, once it is something."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not (found := find()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return found
+
+
+def get(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=10) as response:
+        return str(response.read().decode())
+
+
+class Watched:
+    """A server with metrics."""
+
+    def __init__(self, folder: Path, **options: Any) -> None:
+        self.target = f"127.0.0.1:{free_port()}"
+        self.server = ServerProcess(folder, metrics_address=self.target, **options)
+
+    def samples(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+        """Returns the value of each series."""
+        return {
+            (sample.name, frozenset(sample.labels.items())): sample.value
+            for family in text_string_to_metric_families(get(f"http://{self.target}/metrics"))
+            for sample in family.samples
+        }
+
+    def total(self, name: str, **labels: str) -> float:
+        """Returns the sum over the series of a metric that have some labels."""
+        return sum(
+            value
+            for (found, its_labels), value in self.samples().items()
+            if found == name and its_labels >= set(labels.items())
+        )
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    watched = Watched(tmp_path_factory.mktemp("metrics"), max_session_bytes=1_000_000)
+    with watched.server:
+        yield watched
+
+
+def train(num_steps: int) -> None:
+    model = nn.Linear(2, 1)
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(num_steps):
+        optimizer.zero_grad()
+        model(gradwire.ones(4, 2)).sum().backward()
+        optimizer.step()
+    assert model.weight.sum().isfinite().item()
+
+
+def test_what_a_training_loop_does_is_counted(watched: Watched) -> None:
+    before = watched.total("gradwire_training_steps_total")
+    with gradwire.connect(watched.server.address):
+        train(7)
+        assert watched.total("gradwire_training_steps_total") - before == 7
+        assert watched.total("gradwire_sessions", tenant="default", device="cpu") == 1
+        assert watched.total("gradwire_session_bytes", tenant="default") > 0
+        for phase in ("queue", "execute", "decode", "encode"):
+            assert watched.total(f"gradwire_command_{phase}_seconds_count") > 0
+        kinds = watched.total("gradwire_command_execute_seconds_count", kind="run_program")
+        assert kinds > 0
+    assert watched.total("gradwire_sessions") == 0
+    # What a session did stays counted when it has ended.
+    assert watched.total("gradwire_training_steps_total") - before == 7
+    assert watched.total("gradwire_worker_ready", worker="worker-0") == 1
+    assert watched.total("gradwire_worker_resident_bytes") > 0
+
+
+def test_calls_are_counted_by_method_and_status_and_refusals_by_limit(watched: Watched) -> None:
+    created = {
+        "grpc_method": "gradwire.v1.SessionService/CreateSession",
+        "grpc_status": "OK",
+    }
+    name = "grpc_server_call_duration_seconds_count"
+    before = watched.total(name, **created)
+    with gradwire.connect(watched.server.address) as session:
+        with pytest.raises(LimitError):
+            gradwire.zeros(10_000, 10_000).sum().item()
+        with open_channel(watched.server.address) as channel:
+            assert Stubs(channel).workers()
+        assert watched.total(name, **created) - before == 1
+        assert watched.total("gradwire_command_failures_total", reason="LIMIT_EXCEEDED") >= 1
+        assert session.device == "cpu"
+    buckets = watched.total("grpc_server_call_duration_seconds_bucket", le="+Inf", **created)
+    assert buckets == watched.total(name, **created)
+
+
+def test_a_worker_that_is_restarted_is_counted(tmp_path: Path) -> None:
+    watched = Watched(tmp_path)
+    with watched.server:
+        session = gradwire.connect(watched.server.address)
+        x = gradwire.ones(2)
+        session.flush()
+        with open_channel(watched.server.address) as channel:
+            (worker,) = Stubs(channel).workers()
+        os.kill(worker.pid, signal.SIGKILL)
+        with pytest.raises(SessionLostError):
+            x.sum().item()
+        until(lambda: watched.total("gradwire_worker_restarts_total") == 1)
+        assert watched.total("gradwire_sessions_lost_total") == 1
+        session.close()
+
+
+def test_a_taken_port_keeps_the_server_from_starting(watched: Watched, tmp_path: Path) -> None:
+    second = ServerProcess(tmp_path, metrics_address=watched.target)
+    assert second.process.wait(60) == 2
+    assert f"metrics_address: cannot listen on {watched.target}" in second.log()
+    assert not (tmp_path / "server.sock").exists()
+
+
+def test_a_prometheus_scrapes_all_of_it(watched: Watched, tmp_path: Path) -> None:
+    prometheus = installed("prometheus")
+    config = (RULES / "prometheus.yml").read_text()
+    config = config.replace("15s", "1s").replace("gradwire:9464", watched.target)
+    (tmp_path / "prometheus.yml").write_text(config)
+    shutil.copy(RULES / "alerts.yml", tmp_path)
+    address = f"127.0.0.1:{free_port()}"
+    process = subprocess.Popen(
+        [
+            prometheus,
+            f"--config.file={tmp_path}/prometheus.yml",
+            f"--storage.tsdb.path={tmp_path}/data",
+            f"--web.listen-address={address}",
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+    def query(expression: str) -> list[Any]:
+        parameters = urllib.parse.urlencode({"query": expression})
+        try:
+            text = get(f"http://{address}/api/v1/query?{parameters}")
+        except OSError:
+            return []
+        return list(json.loads(text)["data"]["result"])
+
+    try:
+        with gradwire.connect(watched.server.address):
+            train(5)
+            until(lambda: query('up{job="gradwire"} == 1'))
+            until(lambda: query('gradwire_sessions{tenant="default"} == 1'))
+            until(lambda: query("sum(gradwire_training_steps_total) >= 5"))
+            quantile = "histogram_quantile(0.5, gradwire_command_execute_seconds_bucket)"
+            assert until(lambda: query(quantile))
+        rules = json.loads(get(f"http://{address}/api/v1/rules"))["data"]["groups"][0]["rules"]
+        assert all(rule["health"] in {"ok", "unknown"} for rule in rules)
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def test_the_alerts_fire_when_they_should() -> None:
+    promtool = installed("promtool")
+    for arguments in (("check", "rules", "alerts.yml"), ("test", "rules", "alerts_test.yml")):
+        result = subprocess.run(
+            [promtool, *arguments], cwd=RULES, capture_output=True, text=True, check=False
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_every_alert_is_tested_and_uses_metrics_that_there_are(watched: Watched) -> None:
+    rules, tests = ((RULES / name).read_text() for name in ("alerts.yml", "alerts_test.yml"))
+    for alert in re.findall(r"alert: (\w+)", rules):
+        assert f"alertname: {alert}" in tests
+    text = get(f"http://{watched.target}/metrics")
+    for name in set(re.findall(r"\b(?:gradwire|grpc)_\w+", rules)) - {"grpc_method", "grpc_status"}:
+        family = re.sub(r"_(total|count|bucket)$", "", name)
+        assert f"# TYPE {family}" in text or name.startswith("gradwire_gpu_"), name
