@@ -25,7 +25,10 @@ def run(source: str, folder: Path) -> str:
     finished = subprocess.run(
         [sys.executable, str(script)],
         cwd=folder,
-        env={name: value for name, value in os.environ.items() if name != "GRADWIRE_ADDRESS"},
+        env={
+            **{name: value for name, value in os.environ.items() if name != "GRADWIRE_ADDRESS"},
+            "XDG_DATA_HOME": str(folder),
+        },
         capture_output=True,
         text=True,
         timeout=100,
