@@ -80,18 +80,19 @@ def kinds_of_stub(path: str, class_name: str | None = None) -> dict[str, str | N
 def kind_of_schemas(operator: str) -> str | None:
     """Returns the kind of an ATen operator, such as `aten::linalg_qr`, from all its overloads."""
     get_schemas = cast(Callable[[str], list[Any]], torch._C._jit_get_schemas_for_operator)
-    kinds: list[str | None] = []
-    for schema in get_schemas(operator):
-        types = [str(result.type) for result in schema.returns]
-        if len(types) > 1:
-            kinds.append("overloaded" if "Tensor" in types else "value")
-        elif not types:
-            kinds.append("none")
-        elif types[0] == "Tensor":
-            kinds.append("tensor")
-        else:
-            kinds.append("variable" if "Tensor" in types[0] else "value")
-    return merge_kinds(kinds)
+    return merge_kinds(kind_of_schema(schema) for schema in get_schemas(operator))
+
+
+def kind_of_schema(schema: Any) -> str:
+    """Returns the kind of one overload of an ATen operator."""
+    types = [str(result.type) for result in schema.returns]
+    if len(types) > 1:
+        return "overloaded" if "Tensor" in types else "value"
+    if not types:
+        return "none"
+    if types[0] == "Tensor":
+        return "tensor"
+    return "variable" if "Tensor" in types[0] else "value"
 
 
 def kind_of_signature(function: Callable[..., Any]) -> str | None:

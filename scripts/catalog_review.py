@@ -130,9 +130,7 @@ _REFUSED_FUNCTIONS = {
         torch.mkldnn_max_pool3d torch.mkldnn_rnn_layer
     """,
     _SYMBOLIC: """
-        torch.sym_constrain_range torch.sym_constrain_range_for_size torch.sym_float
-        torch.sym_fresh_size torch.sym_int torch.sym_ite torch.sym_max torch.sym_min torch.sym_not
-        torch.sym_sqrt torch.sym_sum
+        torch.sym_constrain_range torch.sym_constrain_range_for_size torch.sym_fresh_size
     """,
     _REMOVED: """
         torch.eig torch.lstsq torch.matrix_rank torch.solve torch.symeig
@@ -255,6 +253,22 @@ CLASSES: dict[str, str] = {
     "torch.optim.swa_utils.get_swa_multi_avg_fn": "object",
 }
 """What else can be constructed."""
+
+ARITHMETIC: dict[str, str] = {
+    **{
+        f"operator.{name}": "value"
+        for name in (
+            *("add", "sub", "mul", "truediv", "floordiv", "mod", "neg", "pow"),
+            *("eq", "ne", "lt", "le", "gt", "ge", "and_", "or_"),
+        )
+    },
+    **{f"math.{name}": "value" for name in ("ceil", "floor", "sqrt", "trunc")},
+    **{
+        f"torch.sym_{name}": "value"
+        for name in ("float", "int", "ite", "max", "min", "not", "sqrt", "sum")
+    },
+}
+"""What computes with plain numbers, such as sizes; the server takes numbers only."""
 
 OBJECT_METHODS: dict[str, str] = {
     "torch.Generator.get_state": "tensor",

@@ -26,6 +26,7 @@ import torch
 import torch.signal.windows
 import torch.utils._device
 
+import catalog_aten as aten
 import catalog_review as review
 from catalog_returns import (
     kind_of_schemas,
@@ -84,7 +85,9 @@ def functions() -> Rows:
         },
     }
     return {
-        name: _kind_of_function(name, stubs) for name in sorted(names) if name not in review.REFUSED
+        name: _kind_of_function(name, stubs)
+        for name in sorted(names)
+        if name not in review.REFUSED and name not in review.ARITHMETIC
     }
 
 
@@ -214,6 +217,8 @@ def render() -> str:
     function_rows = functions()
     method_rows, property_rows = tensor_members()
     module_rows, loss_rows = modules()
+    overloads = list(aten.overloads({*function_rows, *method_rows, *property_rows}))
+    callers = {name: public for name, public, _ in overloads if public is not None}
     scheduler_namespaces = ("torch.optim.lr_scheduler", "torch.optim.swa_utils")
     scheduler_rows = subclasses(scheduler_namespaces, torch.optim.lr_scheduler.LRScheduler)
     tables = (
@@ -232,6 +237,12 @@ def render() -> str:
             "Methods of modules, optimizers and the like, by the class that defines them.",
             review.OBJECT_METHODS,
         ),
+        (
+            "ATEN",
+            "Overloads of ATen operators, of which graphs of torch.export consist.",
+            {name: kind for name, _, kind in overloads},
+        ),
+        ("ARITHMETIC", "What computes with numbers, such as sizes.", review.ARITHMETIC),
     )
     unsettled = [name for _, _, rows in tables for name, kind in rows.items() if kind is None]
     if unsettled:
@@ -245,14 +256,24 @@ def render() -> str:
         (
             "FACTORIES",
             "Functions that make tensors and accept `device`; so does torch.normal with `size`.",
-            factories(function_rows),
+            [
+                *factories(function_rows),
+                *(name for name, _, _ in overloads if aten.makes_tensors_of_nothing(name)),
+            ],
         ),
         (
             "UNINITIALIZED",
             "What returns memory as it was left; the server overwrites it.",
-            review.UNINITIALIZED,
+            [
+                *review.UNINITIALIZED,
+                *(name for name, public in callers.items() if public in review.UNINITIALIZED),
+            ],
         ),
     )
+    guarded = {
+        **review.GUARDED,
+        **{n: review.GUARDED[p] for n, p in callers.items() if p in review.GUARDED},
+    }
     names = {name for _, _, rows in tables for name in rows}
     if unknown := [*({*review.GUARDED, *review.UNINITIALIZED} - names)]:
         raise ReviewNeededError(f"guarded or uninitialised, but not in the catalog: {unknown}")
@@ -264,7 +285,7 @@ def render() -> str:
             _dict_text(
                 "GUARDED",
                 "What the server must check: torch does not, and the process would suffer.",
-                review.GUARDED,
+                guarded,
             ),
         )
     )

@@ -48,6 +48,7 @@ _LAZY = {
     "dtype": "types",
     "enable_grad": "grad_mode",
     "from_numpy": "creation",
+    "from_torch": "exported",
     "get_default_dtype": "creation",
     "inference_mode": "grad_mode",
     "is_grad_enabled": "grad_mode",
@@ -56,6 +57,7 @@ _LAZY = {
     "no_grad": "grad_mode",
     "set_grad_enabled": "grad_mode",
     "tensor": "creation",
+    "to_torch": "exported",
     "train": "training",
 }
 _NUMBERS = {

@@ -11,6 +11,7 @@
     ├── RequestError              also a ValueError: the server refused a request as malformed
     ├── NotFoundError             also a LookupError: no such session, model, value, dataset
     ├── AuthenticationError       also a PermissionError: the token is missing, wrong or not enough
+    ├── CaptureError              also a ValueError: a torch module that can't be captured
     ├── ServerError               also a RuntimeError: the server failed unexpectedly
     └── OperationError            torch raised; also an instance of the class that torch raised
 
@@ -125,6 +126,10 @@ class NotFoundError(GradwireError, LookupError):
 
 class AuthenticationError(GradwireError, PermissionError):
     """The token is missing or wrong, or its role or the settings do not allow what was asked."""
+
+
+class CaptureError(GradwireError, ValueError):
+    """A module of torch can't be captured, or does something that can't be sent as data."""
 
 
 class ServerError(GradwireError, RuntimeError):

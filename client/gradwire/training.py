@@ -1,8 +1,8 @@
 """Training loops that run on the server: `train`."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from typing import Any
 
 from tqdm.auto import tqdm
@@ -192,10 +192,32 @@ def _record(
     session: Session, model: Module, loss: Any, batch: _Batch
 ) -> tuple[values_pb2.Program, values_pb2.Program, list[Trace]]:
     inputs, targets = batch
-    forward, outputs, forward_trace = trace(session, model, inputs)
-    outputs = list(outputs) if isinstance(outputs, tuple) else [outputs]
-    loss_program, _, loss_trace = trace(session, loss, [*outputs, *targets])
+    returned: list[Any] = []
+
+    def run(*inputs: Tensor) -> tuple[Tensor, ...]:
+        output = model(*inputs)
+        returned[:] = output if isinstance(output, tuple) else [output]
+        return tuple(_tensors_in(returned))
+
+    forward, outputs, forward_trace = trace(session, run, inputs)
+    # The loss gets the structure that the model returned; the program knows its tensors.
+    loss_program, _, loss_trace = trace(
+        session, lambda *_: loss(*returned, *targets), [*outputs, *targets]
+    )
     return forward, loss_program, [forward_trace, loss_trace]
+
+
+def _tensors_in(value: Any) -> Iterator[Tensor]:
+    """Yields the tensors of a structure in order: tuples, lists, mappings, dataclasses."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _tensors_in(list(value.values()))
+    elif isinstance(value, tuple | list):
+        for element in value:
+            yield from _tensors_in(element)
+    elif is_dataclass(value):
+        yield from _tensors_in(list(vars(value).values()))
 
 
 def _require_same(what: str, program: values_pb2.Program, other: values_pb2.Program) -> None:

@@ -83,6 +83,14 @@ def test_the_demo_needs_no_torch_where_there_is_a_server(tmp_path: Path, address
     assert min(accuracies(printed)) >= 95
 
 
+def test_a_net_in_plain_torch_trains_as_it_does_locally(tmp_path: Path) -> None:
+    printed = run(sys.executable, EXAMPLES / "from_torch.py", folder=tmp_path)
+
+    assert printed.count("loss") == 3
+    assert "weights as local torch trains them: True" in printed
+    assert "accuracy of the net in torch: 100%" in printed
+
+
 def test_the_six_verbs_train_from_the_stubs_alone(tmp_path: Path, address: str) -> None:
     printed = run(sys.executable, EXAMPLES / "six_verbs.py", address, folder=tmp_path)
 

@@ -217,7 +217,57 @@ class TestNothingDangerous:
         assert all(len(reason) > 10 for reason in review.REFUSED.values())
 
     def test_is_guarded_that_is_not_in_the_catalog(self) -> None:
-        assert set(catalog.GUARDED) | catalog.UNINITIALIZED <= set(NAMES)
+        known = {*NAMES, *catalog.ATEN}
+        assert set(catalog.GUARDED) | catalog.UNINITIALIZED <= known
+
+
+class TestAnOverloadOfAten:
+    def test_is_one_of_torchs_own_operators(self) -> None:
+        for name in catalog.ATEN:
+            namespace, base, overload = name.split(".")
+            assert namespace == "aten"
+            assert isinstance(
+                getattr(getattr(torch.ops.aten, base), overload), torch._ops.OpOverload
+            )
+
+    def test_takes_only_what_the_wire_carries(self) -> None:
+        carried = re.compile(
+            r"((List|Optional)\[)*(Tensor|int|float|bool|number|str|Device|Generator)\]*"
+        )
+        for name in catalog.ATEN:
+            _, base, overload = name.split(".")
+            schema = getattr(getattr(torch.ops.aten, base), overload)._schema
+            for argument in schema.arguments:
+                assert carried.fullmatch(str(argument.type)), f"{name}: {argument}"
+
+    def test_is_refused_where_its_public_name_is(self, review: types.ModuleType) -> None:
+        refused = {
+            name.removeprefix("torch.").removeprefix("Tensor.").removeprefix("nn.functional.")
+            for name in review.REFUSED
+            if name not in ("torch.Tensor.index",)  # a method that exists for named tuples only
+        }
+        bases = {name.split(".")[1] for name in catalog.ATEN}
+        assert not bases & refused
+        allowed = {
+            *("fake_quantize_per_channel_affine", "fake_quantize_per_tensor_affine"),
+            *("sym_numel", "sym_size", "sym_storage_offset", "sym_stride"),  # plain numbers
+            "numpy_T",  # a transposed view
+        }
+        assert {base for base in bases if FORBIDDEN.search(base)} == allowed
+
+    def test_is_guarded_where_its_public_name_is(self) -> None:
+        for public in catalog.GUARDED.keys() & catalog.FUNCTIONS.keys():
+            base = public.removeprefix("torch.").replace("linalg.", "linalg_")
+            overloads = {name for name in catalog.ATEN if name.split(".")[1] == base}
+            assert overloads <= catalog.GUARDED.keys(), public
+
+    def test_that_makes_tensors_of_nothing_is_known_as_a_factory(self) -> None:
+        for name in catalog.ATEN:
+            _, base, overload = name.split(".")
+            schema = getattr(getattr(torch.ops.aten, base), overload)._schema
+            takes_tensors = any("Tensor" in str(a.type) for a in schema.arguments)
+            makes_tensors = any("Tensor" in str(r.type) for r in schema.returns)
+            assert takes_tensors or not makes_tensors or name in catalog.FACTORIES, name
 
 
 class TestTheCatalogIsCompleteFor:
@@ -252,7 +302,8 @@ class TestTheCatalogIsCompleteFor:
             for name, member in public_members(namespace)
             if isinstance(member, (types.FunctionType, types.BuiltinFunctionType))
         }
-        assert not functions - catalog.FUNCTIONS.keys() - review.REFUSED.keys()
+        known = {*catalog.FUNCTIONS, *catalog.ARITHMETIC, *review.REFUSED}
+        assert not functions - known
 
     def test_the_initializers(self) -> None:
         public = {
@@ -272,7 +323,7 @@ class TestTheCatalogIsCompleteFor:
         names = {f"torch.{function.__name__}" for function in constructors}
         names -= {"torch.fft_fftfreq", "torch.fft_rfftfreq", "torch.nested_tensor"}
         assert names <= catalog.FACTORIES | review.REFUSED.keys()
-        assert catalog.FUNCTIONS.keys() >= catalog.FACTORIES
+        assert {*catalog.FUNCTIONS, *catalog.ATEN} >= catalog.FACTORIES
 
 
 class TestTheKindOfACall:

@@ -166,6 +166,24 @@ class Recorder:
         )
         return slot
 
+    def put_program(self, program: values_pb2.Program) -> Slot:
+        """Sends a program to be called like a module; returns its slot.
+
+        What it refers to by handle must have been recorded before the last cut.
+        """
+        with self._lock:
+            self.require_open()
+            self._outbox.send_if_large()
+            slot = Slot(cast("Session", self), self._new_handle(), 0)
+            self._outbox.add(
+                sessions_pb2.Command(
+                    put_program=sessions_pb2.PutProgram(handle=slot.handle, program=program)
+                ),
+                segment=Segment([slot], [_location()]),
+                num_bytes=program.ByteSize(),
+            )
+            return slot
+
     def cut(self) -> None:
         """Ends the tape: what is recorded becomes one program. Sends it when the time has come.
 

@@ -16,6 +16,7 @@ from gradwire.v1 import catalog, values_pb2
 from gradwire_server.engine import hot
 from gradwire_server.engine.closures import SteppedOptimizer
 from gradwire_server.engine.memory import Budget, held_bytes
+from gradwire_server.engine.programs import Program
 from gradwire_server.engine.random_state import RandomState
 from gradwire_server.engine.values import class_name, describe_tensor, encode_value
 
@@ -51,7 +52,9 @@ class Intrinsics:
         self._steps.clear()
 
     def call(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """Calls a module."""
+        """Calls a module, or a program as a function of its inputs."""
+        if isinstance(function, Program) and not kwargs:
+            return function.call(*args)
         if not isinstance(function, torch.nn.Module):
             raise TypeError(f"a {class_name(function)} can't be called; only modules can")
         try:

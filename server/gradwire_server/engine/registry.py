@@ -10,6 +10,7 @@ import torch
 
 from gradwire.v1 import catalog, server_pb2
 from gradwire_server.engine import hot
+from gradwire_server.engine.arithmetic import arithmetic
 from gradwire_server.engine.guards import guarded
 from gradwire_server.engine.memory import Allocating, Budget
 from gradwire_server.errors import GradwireError, Reason, invalid
@@ -21,6 +22,8 @@ KINDS: tuple[tuple[dict[str, str], "server_pb2.CatalogKind"], ...] = (
     (catalog.OBJECT_METHODS, server_pb2.CATALOG_KIND_OPERATION),
     (catalog.CONTEXTS, server_pb2.CATALOG_KIND_OPERATION),
     (catalog.CLASSES, server_pb2.CATALOG_KIND_OPERATION),
+    (catalog.ATEN, server_pb2.CATALOG_KIND_OPERATION),
+    (catalog.ARITHMETIC, server_pb2.CATALOG_KIND_OPERATION),
     (catalog.MODULES, server_pb2.CATALOG_KIND_MODULE),
     (catalog.LOSSES, server_pb2.CATALOG_KIND_LOSS),
     (catalog.OPTIMIZERS, server_pb2.CATALOG_KIND_OPTIMIZER),
@@ -39,6 +42,10 @@ def torch_object(name: str) -> Any:
     """Returns the torch object of a name that is in the catalog."""
     if name not in KIND_OF_NAME:
         raise KeyError(name)
+    if name in catalog.ARITHMETIC:
+        return arithmetic(name)
+    if name in catalog.ATEN:
+        return attrgetter(name)(torch.ops)
     value = attrgetter(name.removeprefix("torch."))(torch)
     return value.__get__ if name in catalog.PROPERTIES else value
 
@@ -49,11 +56,34 @@ def _shared(name: str) -> Callable[..., Any]:
         return hot.CALLS[name]
     function: Callable[..., Any] = torch_object(name)
     owner, _, last = name.rpartition(".")
+    if name in catalog.ATEN and name in _FACTORIES:
+        return partial(_on_default_device, function)
     if name in catalog.OBJECT_METHODS:
         return partial(_method, attrgetter(owner.removeprefix("torch."))(torch), last)
     if last.endswith("__"):
         return partial(_operator, last, function)
     return function
+
+
+def public_name(name: str) -> str:
+    """Returns the public name of what an overload of ATen belongs to, or the name as it is."""
+    if name not in catalog.ATEN:
+        return name
+    base = name.split(".")[1]
+    candidates = (
+        f"torch.{base}",
+        f"torch.Tensor.{base}",
+        f"torch.{base.replace('_', '.', 1)}",
+        f"torch.nn.functional.{base}",
+    )
+    return next((public for public in candidates if public in KIND_OF_NAME), name)
+
+
+def _on_default_device(overload: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """Calls a factory, which unlike torch's functions knows nothing of `with torch.device(...)`."""
+    if kwargs.get("device") is None:
+        kwargs["device"] = torch.get_default_device()
+    return overload(*args, **kwargs)
 
 
 def _method(owner: type, name: str, /, value: Any, *args: Any, **kwargs: Any) -> Any:
@@ -121,8 +151,9 @@ class Registry:
             return self._intrinsics[name]
         if name not in KIND_OF_NAME:
             raise unknown_name(name, path, [*KIND_OF_NAME, *self._intrinsics])
-        function = guarded(name, _shared(name))
-        allocating = partial(Allocating, name, function, budget=self._budget, device=self._device)
+        public = public_name(name)
+        function = guarded(public, _shared(name))
+        allocating = partial(Allocating, public, function, budget=self._budget, device=self._device)
         if name in catalog.MODULES or name in catalog.LOSSES:
             return allocating(power=3)
         if name in _FACTORIES:
