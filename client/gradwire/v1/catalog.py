@@ -3098,12 +3098,6 @@ ATEN: dict[str, str] = {
     "aten.reciprocal.default": "tensor",
     "aten.reciprocal.out": "tensor",
     "aten.reciprocal_.default": "tensor",
-    "aten.reflection_pad1d.default": "tensor",
-    "aten.reflection_pad1d.out": "tensor",
-    "aten.reflection_pad2d.default": "tensor",
-    "aten.reflection_pad2d.out": "tensor",
-    "aten.reflection_pad3d.default": "tensor",
-    "aten.reflection_pad3d.out": "tensor",
     "aten.relu.default": "tensor",
     "aten.relu.out": "tensor",
     "aten.relu6.default": "tensor",
@@ -3126,12 +3120,6 @@ ATEN: dict[str, str] = {
     "aten.repeat_interleave.Tensor_out": "tensor",
     "aten.repeat_interleave.self_Tensor": "tensor",
     "aten.repeat_interleave.self_int": "tensor",
-    "aten.replication_pad1d.default": "tensor",
-    "aten.replication_pad1d.out": "tensor",
-    "aten.replication_pad2d.default": "tensor",
-    "aten.replication_pad2d.out": "tensor",
-    "aten.replication_pad3d.default": "tensor",
-    "aten.replication_pad3d.out": "tensor",
     "aten.requires_grad_.default": "tensor",
     "aten.reshape.default": "tensor",
     "aten.reshape_as.default": "tensor",
@@ -3870,6 +3858,12 @@ GUARDED: dict[str, str] = {
     "aten.divide_.Tensor_mode": (
         "with rounding_mode='trunc' the least int32 or int64 divided by -1 kills the process"
     ),
+    "aten.linalg_eigvals.default": (
+        "elements must be finite: LAPACK is not asked to check, and kills the process"
+    ),
+    "aten.linalg_eigvals.out": (
+        "elements must be finite: LAPACK is not asked to check, and kills the process"
+    ),
     "aten.linalg_matrix_power.default": (
         "n must be greater than the least int64, or the call never ends"
     ),
@@ -3878,8 +3872,11 @@ GUARDED: dict[str, str] = {
     ),
     "aten.lstm.data": "every weight must have the shape that the input and hidden sizes ask for",
     "aten.lstm.input": "every weight must have the shape that the input and hidden sizes ask for",
+    "aten.lu_unpack.default": "there must be as many pivots as LU_data asks for",
+    "aten.lu_unpack.out": "there must be as many pivots as LU_data asks for",
     "aten.matrix_power.default": "n must be greater than the least int64, or the call never ends",
     "aten.matrix_power.out": "n must be greater than the least int64, or the call never ends",
+    "aten.pad.default": "padding must be so small that sizes do not overflow",
     "torch.Tensor.ccol_indices": (
         "the result must be copied: writing into it would move the indices out of bounds"
     ),
