@@ -28,7 +28,8 @@ EXTRA_BASES = {
         hardswish hardswish_ hardtanh huber_loss im2col l1_loss leaky_relu log_sigmoid
         max_pool2d_with_indices max_pool3d_with_indices max_unpool2d max_unpool3d mish mish_
         mse_loss multi_margin_loss multilabel_margin_loss nll_loss nll_loss2d nll_loss_nd pad
-        pad_sequence relu6 relu6_ silu silu_ smooth_l1_loss soft_margin_loss unique_dim upsample_bicubic2d upsample_bilinear2d upsample_linear1d
+        pad_sequence relu6 relu6_ silu silu_ smooth_l1_loss soft_margin_loss
+        unique_dim upsample_bicubic2d upsample_bilinear2d upsample_linear1d
         upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_trilinear3d
     """,
     "behind Python's own syntax or a property of a tensor": """
