@@ -55,7 +55,10 @@ class ServerProcess:
             "storage": folder / "storage",
             **options,
         }
-        arguments = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
+        arguments = [
+            f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}")
+            for name, value in settings.items()
+        ]
         with self._log_path.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "gradwire_server", "serve", *arguments],

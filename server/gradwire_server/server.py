@@ -113,7 +113,8 @@ class Server:
         """Listens, and begins to start workers.
 
         Raises:
-            SettingsError: The address cannot be bound, or a device is not there.
+            SettingsError: An address cannot be bound, the storage that was asked for cannot be
+                written, or a device is not there.
         """
         await asyncio.to_thread(self._clean_storage)
         await self._listen()
@@ -178,7 +179,7 @@ class Server:
                 self._settings.max_message_bytes, channelz=self._settings.channelz
             ),
         )
-        front = FrontRpcs(self.registry, self.pool)
+        front = FrontRpcs(self.registry, self.pool, self.lookout)
         datasets = DatasetRpcs(self.storage, self._settings.limits, self.registry.quotas)
         handlers = Handlers(
             self.registry, front, datasets, self.traffic, self._observer, self._tokens
@@ -195,9 +196,16 @@ class Server:
 
     def _clean_storage(self) -> None:
         try:
+            self.storage.require_writable()
             self.storage.clean()
-        except GradwireError as error:
+        except OSError as error:
+            if "storage" in self._settings.model_fields_set:
+                raise SettingsError(
+                    f"storage: cannot write to {self._settings.storage}: {error}"
+                ) from None
             # Commands that need no storage work all the same; the others say what is wrong.
+            log.warning("storage cannot be written", error=str(error))
+        except GradwireError as error:
             log.warning("storage not cleaned", error=error.message)
 
     async def _listen(self) -> None:

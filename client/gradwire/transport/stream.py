@@ -160,7 +160,10 @@ class ExecuteStream:
             return False
         with self._lock:
             if not self._closed.is_set():
+                # The stream belongs to the trace of the message that it was opened for.
+                traced = (("traceparent", first.traceparent),) if first.traceparent else ()
                 self._call = self._stub.Execute(
-                    chain([first], iter(requests.get, None)), metadata=call_metadata(self._token)
+                    chain([first], iter(requests.get, None)),
+                    metadata=(*call_metadata(self._token), *traced),
                 )
         return not self._closed.is_set()

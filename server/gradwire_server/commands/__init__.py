@@ -2,7 +2,7 @@
 
 import typer
 
-from gradwire_server.commands import datasets, inspection, serve, tokens
+from gradwire_server.commands import datasets, inspection, serve, tokens, top
 from gradwire_server.config import SettingsError
 from gradwire_server.transport.front import installed_version
 
@@ -17,7 +17,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 app.command(epilog=serve.EPILOG)(serve.serve)
-for command in (inspection.health, inspection.info, inspection.sessions, inspection.workers):
+for command in (
+    *(inspection.health, inspection.info, inspection.sessions, inspection.workers),
+    top.top,
+):
     app.command()(command)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(tokens.app, name="tokens")

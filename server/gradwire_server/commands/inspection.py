@@ -76,9 +76,11 @@ def server_info(stubs: ServerStubs) -> server_pb2.GetServerInfoResponse:
     return response
 
 
-def all_sessions(stubs: ServerStubs) -> Iterator[sessions_pb2.Session]:
-    """Yields the sessions of all pages."""
-    request = sessions_pb2.ListSessionsRequest(page_size=PAGE_SIZE)
+def all_sessions(
+    stubs: ServerStubs, *, with_activity: bool = False
+) -> Iterator[sessions_pb2.Session]:
+    """Yields the sessions of all pages, if wanted with how they are doing."""
+    request = sessions_pb2.ListSessionsRequest(page_size=PAGE_SIZE, with_activity=with_activity)
     while True:
         page = stubs.call(stubs.sessions.ListSessions, request)
         yield from page.sessions

@@ -166,7 +166,7 @@ class SessionRegistry:
         if session is None or not caller().sees(session.owner):
             raise session_not_found(name)
         await asyncio.shield(self._end(session))
-        log.info("session deleted", session=name, worker=session.worker.id)
+        log.info("session deleted", session=session.log_name, worker=session.worker.id)
 
     def page(self, *, page_size: int, after: int) -> list[Session]:
         """Returns up to `page_size` sessions that the caller sees, numbered above `after`."""

@@ -254,6 +254,15 @@ class Storage:
         if num_bytes > free_bytes:
             raise storage_full(name, num_bytes, free_bytes)
 
+    def require_writable(self) -> None:
+        """Makes sure that unfinished data has a place, and with it a local storage all data.
+
+        Raises:
+            OSError: It has none.
+        """
+        with scratch_file(self._scratch) as path:
+            path.touch()
+
     def clean(self) -> None:
         """Removes what processes that were killed have left unfinished, once it is a day old."""
         with storage_failures("clean", "the storage"):

@@ -14,6 +14,7 @@ from gradwire_server.access.identity import caller
 from gradwire_server.access.quotas import Quota
 from gradwire_server.calls import note_resource
 from gradwire_server.errors import invalid
+from gradwire_server.observability.figures import Lookout, SessionFigures
 from gradwire_server.sessions.registry import SessionRegistry
 from gradwire_server.sessions.session import Session
 from gradwire_server.transport.keys import decode
@@ -48,9 +49,11 @@ class FrontRpcs:
     Args:
         registry: The sessions.
         pool: The workers.
+        lookout: Tells how sessions are doing.
     """
 
-    def __init__(self, registry: SessionRegistry, pool: WorkerPool) -> None:
+    def __init__(self, registry: SessionRegistry, pool: WorkerPool, lookout: Lookout) -> None:
+        self._lookout = lookout
         self._registry = registry
         self._pool = pool
         self._versions = {name: installed_version(name) for name in ("gradwire", "torch")}
@@ -85,9 +88,12 @@ class FrontRpcs:
             raise invalid("page_size", f"is {request.page_size}; must not be negative")
         size = min(request.page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
         sessions = self._registry.page(page_size=size + 1, after=_after(request.page_token))
-        response = sessions_pb2.ListSessionsResponse(
-            sessions=[session_message(session) for session in sessions[:size]]
-        )
+        messages = [session_message(session) for session in sessions[:size]]
+        if request.with_activity:
+            await self._lookout.look()
+            for session, message in zip(sessions, messages, strict=False):
+                message.activity.CopyFrom(activity_message(self._lookout.of(session)))
+        response = sessions_pb2.ListSessionsResponse(sessions=messages)
         if len(sessions) > size:
             response.next_page_token = _page_token(sessions[size - 1].number)
         return response.SerializeToString()
@@ -135,6 +141,11 @@ class FrontRpcs:
                 message.max_message_bytes, message.max_tenant_message_bytes
             )
         return message
+
+
+def activity_message(figures: SessionFigures) -> sessions_pb2.SessionActivity:
+    """Returns how a session is doing as a message."""
+    return sessions_pb2.SessionActivity(**asdict(figures))
 
 
 def session_message(session: Session) -> sessions_pb2.Session:
