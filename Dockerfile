@@ -5,8 +5,8 @@
 #   docker run --env GRADWIRE_TOKEN --publish 127.0.0.1:50051:50051 --gpus all gradwire
 #
 # Ports: 50051 the RPCs; 50052 health checks, without TLS or token; 8080 the web page, if asked for
-# by GRADWIRE_PAGE_ADDRESS=0.0.0.0:8080. State is in /var/lib/gradwire, nothing else is written but
-# /tmp. docs/operations.md tells how to run it.
+# by GRADWIRE_PAGE_ADDRESS=0.0.0.0:8080; 9464 metrics, by GRADWIRE_METRICS_ADDRESS=0.0.0.0:9464.
+# State is in /var/lib/gradwire; nothing else is written but /tmp. docs/operations.md tells more.
 #
 # Callers show the token. Without one the server does not start, because a container listens to
 # other hosts; on a trusted network, GRADWIRE_INSECURE=true lets it start.
@@ -37,7 +37,7 @@ RUN python -m pip install --quiet --constraint constraints.txt --upgrade pip \
     && python -c "import tomllib; \
 project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
 requirements = project['dependencies'] + project['optional-dependencies']['server'] \
-    + project['optional-dependencies']['s3']; \
+    + project['optional-dependencies']['s3'] + project['optional-dependencies']['otel']; \
 print(*requirements, sep='\n', file=open('requirements.txt', 'w'))" \
     && if [ -n "${TORCH_INDEX_URL}" ]; then \
          python -m pip --python /opt/gradwire/bin/python install --quiet \
@@ -87,7 +87,7 @@ LABEL org.opencontainers.image.title="gradwire" \
 USER 10001
 WORKDIR /var/lib/gradwire
 VOLUME /var/lib/gradwire
-EXPOSE 50051 50052 8080
+EXPOSE 50051 50052 8080 9464
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
     CMD ["gradwire", "health", "--address", "127.0.0.1:50052"]
