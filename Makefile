@@ -11,6 +11,7 @@
 #   make setup             only the virtual environment
 #   make format            reformat, and fix what ruff can fix
 #   make catalog           regenerate the tables of operations and layers from torch
+#   make settings          renew the table of settings in docs/operations.md
 #   make test-container    build the container image and test it; fails without a Docker engine
 #   make proto-baseline    take the contract as it is for the one that must not be broken
 #   make constraints       renew the pins in constraints.txt; TORCH_VERSION=x.y.z changes torch
@@ -101,6 +102,7 @@ check-proto: $(NODE_STAMP)
 check-generated: $(VENV_STAMP)
 	@$(BIN)/python scripts/generate_stubs.py --check
 	@$(BIN)/python scripts/generate_catalog.py --check
+	@$(BIN)/python scripts/generate_settings.py --check
 
 .PHONY: format
 format: $(VENV_STAMP) $(NODE_STAMP)
@@ -115,6 +117,10 @@ proto: $(VENV_STAMP)
 .PHONY: catalog
 catalog: $(VENV_STAMP)
 	@$(BIN)/python scripts/generate_catalog.py
+
+.PHONY: settings
+settings: $(VENV_STAMP)
+	@$(BIN)/python scripts/generate_settings.py
 
 .PHONY: proto-baseline
 proto-baseline: $(NODE_STAMP)
