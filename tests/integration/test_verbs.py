@@ -394,3 +394,38 @@ def fails_at_last(call: Any, request: Any) -> tuple[grpc.StatusCode, str, str]:
         except grpc.RpcError:
             return fails(call, request)
     raise AssertionError("the call never failed")
+
+
+def test_a_graph_of_aten_operators_runs_as_the_forward_of_a_module(stubs: Stubs) -> None:
+    weight, x = torch.rand(2, 3), torch.rand(4, 3)
+    program = values_pb2.Program(
+        num_inputs=1,
+        operations=[
+            values_pb2.Operation(
+                name="aten.linear.default", args=[Value(input=0), Value(member="weight")]
+            ),
+            values_pb2.Operation(name="aten.sym_size.int", args=[Value(input=0), integer(0)]),
+            values_pb2.Operation(name="operator.floordiv", args=[Value(result=1), integer(2)]),
+            values_pb2.Operation(
+                name="aten.slice.Tensor",
+                args=[Value(result=0), integer(0), integer(0), Value(result=2)],
+            ),
+        ],
+        outputs=[Value(result=3)],
+    )
+    spec = models_pb2.ModuleSpec(
+        type="torch.nn.Module",
+        tensors=[models_pb2.ModuleTensor(name="weight", value=tensor(weight))],
+        forward=program,
+    )
+    created = stubs.models.CreateModel(models_pb2.CreateModelRequest(module=spec)).model
+    answer = stubs.models.Forward(models_pb2.ForwardRequest(name=created.name, inputs=[tensor(x)]))
+    assert torch.equal(local(answer.output.value), torch.nn.functional.linear(x, weight)[:2])
+
+    program.operations[2].name = "operator.attrgetter"
+    spec.forward.CopyFrom(program)
+    status, reason, text = fails(
+        stubs.models.CreateModel, models_pb2.CreateModelRequest(module=spec)
+    )
+    assert status is grpc.StatusCode.INVALID_ARGUMENT
+    assert "UNKNOWN_NAME" in (reason, text) or "operator.attrgetter" in text

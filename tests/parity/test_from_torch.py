@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import sys
 from collections import namedtuple
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -347,6 +348,39 @@ class TestAForward:
         assert torch.equal(module.average, local.average)
         assert "average" not in remote.state_dict()
 
+    def test_may_replace_buffers_but_keeps_no_other_attributes(self) -> None:
+        class Replaces(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.inner = nn.BatchNorm1d(3)
+                self.register_buffer("mean", torch.zeros(3))
+                self.calls = 0
+
+            def forward(self, x: Any) -> Any:
+                if self.training:
+                    self.mean = 0.9 * self.mean + 0.1 * x.mean(0)
+                return self.inner(x) - self.mean
+
+        class Remembers(Replaces):
+            def forward(self, x: Any) -> Any:
+                self.calls += 1
+                self.last = x
+                return x
+
+        local: Any = Replaces()
+        local.last = torch.zeros(1)
+        remote = gradwire.from_torch(copy.deepcopy(local), torch.rand(2, 3))
+        for rows in (2, 4):
+            x = torch.rand(rows, 3)
+            assert comparable(remote(x)) == comparable(local(x))
+        assert comparable(remote.eval()(x)) == comparable(local.eval()(x))
+        module: Any = Remembers()
+        module.last = None
+        with pytest.warns(UserWarning, match="Remembers.forward changes calls, last, which"):
+            gradwire.from_torch(module, torch.rand(2, 3))
+        assert module.calls == 0
+        assert module.last is None
+
     def test_returns_the_structures_that_it_returns_locally(self) -> None:
         class Structures(nn.Module):
             def forward(self, x: Any) -> Any:
@@ -631,6 +665,12 @@ class Straight(torch.autograd.Function):
 
 
 class TestWhatCannotBeHandedOver:
+    def test_is_anything_without_torch(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "torch", None)
+        for call in (lambda: gradwire.from_torch(None), lambda: gradwire.to_torch(None)):
+            with pytest.raises(ImportError, match=r"_torch needs torch in this program.*install"):
+                call()
+
     def test_is_a_branch_on_contents(self) -> None:
         class Branch(nn.Module):
             def forward(self, x: Any) -> Any:

@@ -3,6 +3,7 @@
 import re
 import threading
 import traceback
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import gradwire
 from gradwire.errors import CaptureError
 from gradwire.exported.lowering import Lowering
 from gradwire.exported.sizes import Sizes, sizes_of
+from gradwire.exported.state import keeping_state
 from gradwire.exported.structures import Inputs, Opaque, Outputs, Position, Shape
 from gradwire.exported.tracing import exporting, quiet
 from gradwire.v1 import values_pb2
@@ -56,7 +58,9 @@ class _Flat(torch.nn.Module):
 
     def forward(self, *tensors: torch.Tensor) -> tuple[Any, ...]:
         args, kwargs = self._inputs.arguments(tensors)
-        leaves, spec = pytree.tree_flatten(self.module(*args, **kwargs))
+        with keeping_state(self.module) as changed:
+            returns = self.module(*args, **kwargs)
+        leaves, spec = pytree.tree_flatten(returns)
         returned: list[Any] = []
         plain: list[Any] = []
         for leaf in leaves:
@@ -67,7 +71,7 @@ class _Flat(torch.nn.Module):
                 plain.append(leaf)
             else:
                 plain.append(Opaque(type(leaf).__name__))
-        self._outputs[:] = [plain, spec]
+        self._outputs[:] = [plain, spec, changed]
         return tuple(returned)
 
 
@@ -128,14 +132,15 @@ def _capture(
     examples = inputs.examples(shapes, _device_of(module))
     flat = _Flat(module, inputs, outputs)
     name = type(module).__name__
-    with _lock, quiet(), exporting(name):
+    with _lock:
         try:
-            program = torch.export.export(
-                flat,
-                tuple(examples),
-                dynamic_shapes={"tensors": tuple(dimensions)},
-                strict=False,
-            )
+            with quiet(), exporting(name):
+                program = torch.export.export(
+                    flat,
+                    tuple(examples),
+                    dynamic_shapes={"tensors": tuple(dimensions)},
+                    strict=False,
+                )
         except CaptureError:
             raise
         except Exception as error:  # noqa: BLE001  # torch raises classes of many kinds
@@ -178,7 +183,13 @@ def _graph(
     nodes = {node.name: node for node in program.graph.nodes}
     (output,) = program.graph.find_nodes(op="output")
     lowered = Lowering(name, session_device, references).program(program.graph_module, num_inputs)
-    leaves, tree = outputs
+    leaves, tree, changed = outputs
+    if changed:
+        warnings.warn(
+            f"{name}.forward changes {', '.join(changed)}, which the server does not keep from "
+            "call to call: register tensors as buffers, and keep count of calls in a buffer, too.",
+            stacklevel=7,
+        )
     return Graph(
         program=lowered,
         constants=constants,

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator
@@ -56,7 +57,7 @@ class _KeepRecurrent(TorchFunctionMode):
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps what torch logs and warns of about its own tracing from the user's terminal."""
+    """Keeps what torch says about its own tracing from the user's terminal."""
     loggers = [
         logging.getLogger(name)
         for name in list(logging.root.manager.loggerDict)
@@ -66,7 +67,7 @@ def quiet() -> Iterator[None]:
     try:
         for logger in loggers:
             logger.setLevel(logging.CRITICAL)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
