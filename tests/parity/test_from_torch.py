@@ -350,6 +350,8 @@ class TestAForward:
 
     def test_may_replace_buffers_but_keeps_no_other_attributes(self) -> None:
         class Replaces(nn.Module):
+            mean: Any
+
             def __init__(self) -> None:
                 super().__init__()
                 self.inner = nn.BatchNorm1d(3)
@@ -370,9 +372,9 @@ class TestAForward:
         local: Any = Replaces()
         local.last = torch.zeros(1)
         remote = gradwire.from_torch(copy.deepcopy(local), torch.rand(2, 3))
+        x = torch.rand(4, 3)
         for rows in (2, 4):
-            x = torch.rand(rows, 3)
-            assert comparable(remote(x)) == comparable(local(x))
+            assert comparable(remote(x[:rows])) == comparable(local(x[:rows]))
         assert comparable(remote.eval()(x)) == comparable(local.eval()(x))
         module: Any = Remembers()
         module.last = None
@@ -667,9 +669,10 @@ class Straight(torch.autograd.Function):
 class TestWhatCannotBeHandedOver:
     def test_is_anything_without_torch(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "torch", None)
-        for call in (lambda: gradwire.from_torch(None), lambda: gradwire.to_torch(None)):
-            with pytest.raises(ImportError, match=r"_torch needs torch in this program.*install"):
-                call()
+        with pytest.raises(ImportError, match=r"from_torch needs torch in this program.*install"):
+            gradwire.from_torch(None)
+        with pytest.raises(ImportError, match="to_torch needs torch in this program"):
+            gradwire.to_torch(None)
 
     def test_is_a_branch_on_contents(self) -> None:
         class Branch(nn.Module):
