@@ -156,9 +156,7 @@ _REFUSED_FUNCTIONS = {
         torch.nn.utils.weight_norm
     """,
     _UNCHECKED: """
-        torch.grid_sampler torch.grid_sampler_2d torch.grid_sampler_3d torch.linalg.ldl_solve
-        torch.native_batch_norm torch.nn.functional.grouped_mm torch.segment_reduce
-        torch.slice_inverse
+        torch.nn.functional.grouped_mm torch.segment_reduce torch.slice_inverse
     """,
     _UNINITIALIZED: "torch.resize_as_ torch.resize_as_sparse_",
     _ABSENT: """
@@ -314,6 +312,15 @@ Where torch returns the object itself, the row says `none`.
 """
 
 _GUARDED = {
+    "interpolation_mode and padding_mode must be 0, 1 or 2": """
+        torch.grid_sampler torch.grid_sampler_2d torch.grid_sampler_3d
+    """,
+    "pivots must be what ldl_factor returns: rows from 1, negative ones in equal pairs": """
+        torch.linalg.ldl_solve
+    """,
+    "weight, bias and running statistics must have one element for each channel": """
+        torch.native_batch_norm
+    """,
     "targets must be at least 0 and less than the number of classes": """
         torch.ctc_loss torch.nn.functional.ctc_loss torch.nn.CTCLoss
     """,

@@ -49,7 +49,7 @@ def main() -> int:
     with (
         tempfile.TemporaryDirectory() as folder,
         ServerProcess(Path(folder), threads=1) as server,
-        tqdm(chosen, unit="entry") as progress,
+        tqdm(chosen, unit="entry", disable=None) as progress,
     ):
         for name, run in progress:
             progress.set_postfix_str(name)

@@ -3,11 +3,13 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 import gradwire
+from tests.conformance.sides import tensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +41,45 @@ def compare(local: Any, remote: Any, tolerance: Tolerance, *, values: bool = Tru
     Raises:
         DifferenceError: The results differ in structure, dtype, shape, or by more than that.
     """
-    return all(_compare(local, remote, tolerance, values, "the result"))
+    return all(_compare(local, _fetched(remote, values), tolerance, values, "the result"))
+
+
+class _Fetched(NamedTuple):
+    """A tensor of gradwire, as far as it is compared."""
+
+    dtype: Any
+    shape: Any
+    requires_grad: bool
+    layout: Any
+    elements: "np.ndarray[Any, Any] | None"
+
+
+def _fetched(remote: Any, values: bool) -> Any:
+    """Returns a result with what is known of its tensors in their place, asked for all at once."""
+    found = {id(tensor): tensor for tensor in tensors(remote)}
+    operations: list[Any] = []
+    for tensor in found.values():
+        operations += [("gradwire.describe", (tensor,), {}), ("torch.Tensor.layout", (tensor,), {})]
+        operations += [("torch.Tensor.detach", (tensor,), {})] if values else []
+    answers = iter(gradwire.current_session().fetch_all(operations) if operations else [])
+    known = {}
+    for key in found:
+        info, layout = next(answers), next(answers)
+        elements = next(answers) if values else None
+        known[key] = _Fetched(info.dtype, info.shape, info.requires_grad, layout, elements)
+    return _replaced(remote, known)
+
+
+def _replaced(value: Any, known: Mapping[int, _Fetched]) -> Any:
+    if isinstance(value, gradwire.Tensor):
+        return known[id(value)]
+    if isinstance(value, Mapping):
+        return {key: _replaced(part, known) for key, part in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*[_replaced(part, known) for part in value])
+    if isinstance(value, list | tuple):
+        return type(value)(_replaced(part, known) for part in value)
+    return value
 
 
 def _compare(
@@ -68,14 +108,14 @@ def _compare(
 def _compare_tensors(
     local: torch.Tensor, remote: Any, tolerance: Tolerance, values: bool, where: str
 ) -> bool:
-    _require(isinstance(remote, gradwire.Tensor), where, "a tensor", type(remote))
+    _require(isinstance(remote, _Fetched), where, "a tensor", type(remote))
     for attribute in ("dtype", "shape", "requires_grad", "layout"):
         mine, theirs = getattr(local, attribute), getattr(remote, attribute)
         same = repr(mine) == repr(theirs)
         _require(same, f"{attribute} of {where}", mine, theirs)
     if not values:
         return True
-    expected, actual = plain(local), received(remote)
+    expected, actual = plain(local), _received(remote)
     if torch.equal(_bits(expected), _bits(actual)):
         return True
     try:
@@ -95,9 +135,10 @@ def plain(tensor: torch.Tensor) -> torch.Tensor:
     return detached.resolve_conj().resolve_neg().contiguous()
 
 
-def received(remote: Any) -> torch.Tensor:
+def _received(remote: _Fetched) -> torch.Tensor:
     """Returns a tensor of gradwire as one of local torch."""
-    array = remote.detach()._elements()
+    array = remote.elements
+    assert array is not None
     dtype = getattr(torch, repr(remote.dtype).removeprefix("torch."))
     if array.size == 0:
         return torch.empty(array.shape, dtype=dtype)

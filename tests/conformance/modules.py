@@ -17,9 +17,8 @@ from tests.conformance.running import (
     agree_in_raising,
     copied,
     spread,
-    tensors,
 )
-from tests.conformance.sides import Remote, attribute, noting_construction
+from tests.conformance.sides import Remote, attribute, noting_construction, tensors
 from tests.conformance.tolerances import tolerance_of
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.complex64)

@@ -1,6 +1,6 @@
 """Runs one call on both sides, forward and backward, and compares."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -8,7 +8,7 @@ import torch
 
 import gradwire
 from tests.conformance.comparing import DifferenceError, Tolerance, compare
-from tests.conformance.sides import NotAllowedError, Remote, attribute
+from tests.conformance.sides import NotAllowedError, Remote, attribute, tensors
 
 SEED = 17
 
@@ -146,8 +146,7 @@ def _gradients(lib: Any, outputs: list[Any], leaves: list[Any], like: list[torch
         weights = [torch.randn(t.shape, generator=generator, dtype=t.dtype) for t in like]
         if lib is gradwire:
             weights = [gradwire.tensor(weight) for weight in weights]
-        lib.autograd.backward(dense, weights)
-        return [leaf.grad for leaf in leaves]
+        return lib.autograd.grad(dense, leaves, weights, allow_unused=True)
     except Exception as error:  # noqa: BLE001  # what it is, is the question
         return error
 
@@ -200,18 +199,6 @@ def _leaf(tensor: torch.Tensor) -> torch.Tensor:
             detached.resolve_conj().resolve_neg().clone(memory_format=torch.contiguous_format)
         )
     return detached.requires_grad_(tensor.requires_grad)
-
-
-def tensors(value: Any) -> Iterator[Any]:
-    """Yields the tensors in a result, of either side, in order."""
-    if isinstance(value, torch.Tensor | gradwire.Tensor):
-        yield value
-    elif isinstance(value, list | tuple):
-        for part in value:
-            yield from tensors(part)
-    elif isinstance(value, dict):
-        for part in value.values():
-            yield from tensors(part)
 
 
 def without_gradient(call: Call) -> Call:

@@ -211,6 +211,18 @@ class Remote:
         return known[1]
 
 
+def tensors(value: Any) -> Iterator[Any]:
+    """Yields the tensors in a result, of either side, in order."""
+    if isinstance(value, torch.Tensor | gradwire.Tensor):
+        yield value
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from tensors(part)
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from tensors(part)
+
+
 def _public_name(module: str, name: str) -> str:
     """Returns the name that people know a built-in function by."""
     namespace = module.removeprefix("torch._C._")

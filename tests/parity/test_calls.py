@@ -54,6 +54,26 @@ def test_a_function_of_torch_may_be_an_argument() -> None:
     assert_same(program)
 
 
+def test_a_distance_of_the_script_is_recorded() -> None:
+    def program(torch: Any) -> Any:
+        nn = torch.nn
+
+        def manhattan(a: Any, b: Any) -> Any:
+            return (a - b).abs().sum(-1)
+
+        anchor, positive, negative = (torch.randn(4, 3, requires_grad=True) for _ in range(3))
+        loss = nn.TripletMarginWithDistanceLoss(distance_function=manhattan, swap=True)
+        loss(anchor, positive, negative).backward()
+        plain = nn.TripletMarginWithDistanceLoss(margin=0.5, reduction="none")
+        functional = nn.functional.triplet_margin_with_distance_loss(
+            anchor, positive, negative, distance_function=manhattan, reduction="sum"
+        )
+        print(loss, plain, functional)
+        return anchor.grad, negative.grad, plain(anchor, positive, negative)
+
+    assert_same(program)
+
+
 def test_a_function_of_the_script_is_no_argument(session: Any) -> None:
     with pytest.raises(TypeError, match="is a function and can't be sent"):
         gradwire.nn.TransformerEncoderLayer(8, 2, activation=lambda x: x)

@@ -10,6 +10,7 @@ LEAST = -(2**63)
 MATRIX = floats([1.0, 2.0, 3.0, 4.0], [2, 2])
 LOG_PROBS = floats([-1.0] * 12, [4, 1, 3])
 LENGTHS = (integers([4]), integers([2]))
+GRID = floats([9.0] * 2, [1, 1, 1, 2])
 PADDING = [2**63 - 1] * 4
 STATES = [floats([0.0] * 3, [1, 3]), floats([0.0] * 3, [1, 3])]
 WEIGHTS = [floats([]), floats([0.0] * 36, [12, 3]), floats([0.0] * 12), floats([0.0] * 12)]
@@ -26,6 +27,11 @@ WILD: dict[str, list[object]] = {
     "torch.matrix_power": [MATRIX, LEAST],
     "torch.linalg.matrix_power": [MATRIX, LEAST],
     "torch.Tensor.matrix_power": [MATRIX, LEAST],
+    "torch.grid_sampler": [floats([1.0] * 4, [1, 1, 2, 2]), GRID, 0, 7, False],
+    "torch.grid_sampler_2d": [floats([1.0] * 4, [1, 1, 2, 2]), GRID, 0, -1, False],
+    "torch.grid_sampler_3d": [floats([1.0] * 4, [1, 1, 1, 2, 2]), GRID, 3, 0, False],
+    "torch.linalg.ldl_solve": [MATRIX, integers([1, -1]), MATRIX],
+    "torch.native_batch_norm": [MATRIX, None, None, floats([0.0]), None, True, 0.1, 1e-5],
 }
 DIVISIONS = [name for name in catalog.GUARDED if "div" in name]
 SPARSE = [name for name in catalog.GUARDED if name.startswith("torch.sparse_")]

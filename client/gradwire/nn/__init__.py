@@ -17,6 +17,7 @@ from gradwire.nn.containers import Sequential as Sequential
 from gradwire.nn.module import Module as Module
 from gradwire.nn.parameter import Buffer as Buffer
 from gradwire.nn.parameter import Parameter as Parameter
+from gradwire.nn.triplet import TripletMarginWithDistanceLoss as TripletMarginWithDistanceLoss
 from gradwire.v1.catalog import CLASSES, LOSSES, MODULES
 
 _OWN = (
@@ -28,6 +29,7 @@ _OWN = (
     "ParameterDict",
     "ParameterList",
     "Sequential",
+    "TripletMarginWithDistanceLoss",
     "functional",
     "init",
     "utils",

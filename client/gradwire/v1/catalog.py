@@ -271,6 +271,9 @@ FUNCTIONS: dict[str, str] = {
     "torch.gradient": "variable",
     "torch.greater": "tensor",
     "torch.greater_equal": "tensor",
+    "torch.grid_sampler": "tensor",
+    "torch.grid_sampler_2d": "tensor",
+    "torch.grid_sampler_3d": "tensor",
     "torch.group_norm": "tensor",
     "torch.gru": "overloaded",
     "torch.gru_cell": "tensor",
@@ -351,6 +354,7 @@ FUNCTIONS: dict[str, str] = {
     "torch.linalg.inv_ex": "overloaded",
     "torch.linalg.ldl_factor": "overloaded",
     "torch.linalg.ldl_factor_ex": "overloaded",
+    "torch.linalg.ldl_solve": "tensor",
     "torch.linalg.lstsq": "overloaded",
     "torch.linalg.lu": "overloaded",
     "torch.linalg.lu_factor": "overloaded",
@@ -461,6 +465,7 @@ FUNCTIONS: dict[str, str] = {
     "torch.nansum": "tensor",
     "torch.narrow": "tensor",
     "torch.narrow_copy": "tensor",
+    "torch.native_batch_norm": "overloaded",
     "torch.native_channel_shuffle": "tensor",
     "torch.native_dropout": "overloaded",
     "torch.native_group_norm": "overloaded",
@@ -2452,6 +2457,11 @@ ATEN: dict[str, str] = {
     "aten.greater_equal.Tensor_out": "tensor",
     "aten.greater_equal_.Scalar": "tensor",
     "aten.greater_equal_.Tensor": "tensor",
+    "aten.grid_sampler.default": "tensor",
+    "aten.grid_sampler_2d.default": "tensor",
+    "aten.grid_sampler_2d.out": "tensor",
+    "aten.grid_sampler_3d.default": "tensor",
+    "aten.grid_sampler_3d.out": "tensor",
     "aten.group_norm.default": "tensor",
     "aten.gru.data": "overloaded",
     "aten.gru.input": "overloaded",
@@ -2659,6 +2669,8 @@ ATEN: dict[str, str] = {
     "aten.linalg_ldl_factor.out": "overloaded",
     "aten.linalg_ldl_factor_ex.default": "overloaded",
     "aten.linalg_ldl_factor_ex.out": "overloaded",
+    "aten.linalg_ldl_solve.default": "tensor",
+    "aten.linalg_ldl_solve.out": "tensor",
     "aten.linalg_lstsq.default": "overloaded",
     "aten.linalg_lstsq.out": "overloaded",
     "aten.linalg_lu.default": "overloaded",
@@ -2912,6 +2924,8 @@ ATEN: dict[str, str] = {
     "aten.narrow.default": "tensor",
     "aten.narrow_copy.default": "tensor",
     "aten.narrow_copy.out": "tensor",
+    "aten.native_batch_norm.default": "overloaded",
+    "aten.native_batch_norm.out": "overloaded",
     "aten.native_channel_shuffle.default": "tensor",
     "aten.native_dropout.default": "overloaded",
     "aten.native_dropout.out": "overloaded",
@@ -3858,11 +3872,22 @@ GUARDED: dict[str, str] = {
     "aten.divide_.Tensor_mode": (
         "with rounding_mode='trunc' the least int32 or int64 divided by -1 kills the process"
     ),
+    "aten.grid_sampler.default": "interpolation_mode and padding_mode must be 0, 1 or 2",
+    "aten.grid_sampler_2d.default": "interpolation_mode and padding_mode must be 0, 1 or 2",
+    "aten.grid_sampler_2d.out": "interpolation_mode and padding_mode must be 0, 1 or 2",
+    "aten.grid_sampler_3d.default": "interpolation_mode and padding_mode must be 0, 1 or 2",
+    "aten.grid_sampler_3d.out": "interpolation_mode and padding_mode must be 0, 1 or 2",
     "aten.linalg_eigvals.default": (
         "elements must be finite: LAPACK is not asked to check, and kills the process"
     ),
     "aten.linalg_eigvals.out": (
         "elements must be finite: LAPACK is not asked to check, and kills the process"
+    ),
+    "aten.linalg_ldl_solve.default": (
+        "pivots must be what ldl_factor returns: rows from 1, negative ones in equal pairs"
+    ),
+    "aten.linalg_ldl_solve.out": (
+        "pivots must be what ldl_factor returns: rows from 1, negative ones in equal pairs"
     ),
     "aten.linalg_matrix_power.default": (
         "n must be greater than the least int64, or the call never ends"
@@ -3876,6 +3901,12 @@ GUARDED: dict[str, str] = {
     "aten.lu_unpack.out": "there must be as many pivots as LU_data asks for",
     "aten.matrix_power.default": "n must be greater than the least int64, or the call never ends",
     "aten.matrix_power.out": "n must be greater than the least int64, or the call never ends",
+    "aten.native_batch_norm.default": (
+        "weight, bias and running statistics must have one element for each channel"
+    ),
+    "aten.native_batch_norm.out": (
+        "weight, bias and running statistics must have one element for each channel"
+    ),
     "aten.pad.default": "padding must be so small that sizes do not overflow",
     "torch.Tensor.ccol_indices": (
         "the result must be copied: writing into it would move the indices out of bounds"
@@ -3912,13 +3943,22 @@ GUARDED: dict[str, str] = {
     "torch.divide": (
         "with rounding_mode='trunc' the least int32 or int64 divided by -1 kills the process"
     ),
+    "torch.grid_sampler": "interpolation_mode and padding_mode must be 0, 1 or 2",
+    "torch.grid_sampler_2d": "interpolation_mode and padding_mode must be 0, 1 or 2",
+    "torch.grid_sampler_3d": "interpolation_mode and padding_mode must be 0, 1 or 2",
     "torch.linalg.eigvals": (
         "elements must be finite: LAPACK is not asked to check, and kills the process"
+    ),
+    "torch.linalg.ldl_solve": (
+        "pivots must be what ldl_factor returns: rows from 1, negative ones in equal pairs"
     ),
     "torch.linalg.matrix_power": "n must be greater than the least int64, or the call never ends",
     "torch.lstm": "every weight must have the shape that the input and hidden sizes ask for",
     "torch.lu_unpack": "there must be as many pivots as LU_data asks for",
     "torch.matrix_power": "n must be greater than the least int64, or the call never ends",
+    "torch.native_batch_norm": (
+        "weight, bias and running statistics must have one element for each channel"
+    ),
     "torch.nn.CTCLoss": "targets must be at least 0 and less than the number of classes",
     "torch.nn.LSTM": "every weight must have the shape that the input and hidden sizes ask for",
     "torch.nn.ParameterDict": (

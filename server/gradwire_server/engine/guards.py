@@ -120,6 +120,47 @@ def _lu_unpack(call: Call, /, *args: Any, **kwargs: Any) -> Any:
     return call(*args, **kwargs)
 
 
+def _grid_sampler(call: Call, /, *args: Any, **kwargs: Any) -> torch.Tensor:
+    names = ("input", "grid", "interpolation_mode", "padding_mode")
+    given = dict(zip(names, args, strict=False)) | kwargs
+    for name in names[2:]:
+        if given.get(name) not in (0, 1, 2):
+            raise ValueError(f"{name} must be 0, 1 or 2, not {given.get(name)!r}")
+    result: torch.Tensor = call(*args, **kwargs)
+    return result
+
+
+def _ldl_solve(call: Call, /, *args: Any, **kwargs: Any) -> Any:
+    given = dict(zip(("LD", "pivots", "B"), args, strict=False)) | kwargs
+    pivots = given.get("pivots")
+    if not _is_dense(pivots):
+        raise ValueError("pivots must be a dense tensor")
+    num_rows = pivots.size(-1) if pivots.dim() else 0
+    for row in pivots.reshape(-1, num_rows).tolist() if pivots.numel() else []:
+        remaining = iter(row)
+        for pivot in remaining:
+            if not 1 <= abs(pivot) <= num_rows or (pivot < 0 and next(remaining, None) != pivot):
+                raise ValueError(
+                    f"pivots {row} are not what ldl_factor returns: numbers of rows from 1 to "
+                    f"{num_rows}, and negative ones in equal pairs"
+                )
+    # What was checked must not change before the backward pass.
+    given["pivots"] = pivots.clone()
+    return call(**given)
+
+
+def _native_batch_norm(call: Call, /, *args: Any, **kwargs: Any) -> Any:
+    names = ("input", "weight", "bias", "running_mean", "running_var")
+    given = dict(zip(names, args, strict=False)) | kwargs
+    features = given.get("input")
+    channels = [features.size(1)] if _is_dense(features) and features.dim() > 1 else []
+    for name in names[1:]:
+        value = given.get(name)
+        if value is not None and not (_is_dense(value) and list(value.shape) == channels):
+            raise ValueError(f"{name} must be dense and of shape {channels}, as input's channels")
+    return call(*args, **kwargs)
+
+
 def _sparse(call: Call, /, *args: Any, **kwargs: Any) -> Any:
     if "is_coalesced" in kwargs:
         raise ValueError(f"is_coalesced can't be given: {_UNSUITED}; call coalesce()")
@@ -299,6 +340,9 @@ _WRAPPERS: dict[str, Wrapper] = _table(
         _matrix_power: "matrix_power linalg.matrix_power Tensor.matrix_power",
         _finite: "linalg.eigvals",
         _lu_unpack: "lu_unpack",
+        _grid_sampler: "grid_sampler grid_sampler_2d grid_sampler_3d",
+        _ldl_solve: "linalg.ldl_solve",
+        _native_batch_norm: "native_batch_norm",
         _sparse: """
             sparse_bsc_tensor sparse_bsr_tensor sparse_compressed_tensor sparse_coo_tensor
             sparse_csc_tensor sparse_csr_tensor
