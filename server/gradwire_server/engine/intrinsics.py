@@ -7,20 +7,37 @@ import copy
 import inspect
 import operator
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, _GeneratorContextManager
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
 import torch
 
-from gradwire.v1 import catalog, values_pb2
+from gradwire.v1 import values_pb2
 from gradwire_server.engine import hot
+from gradwire_server.engine.attributes import get_attribute, set_attribute
 from gradwire_server.engine.closures import SteppedOptimizer
 from gradwire_server.engine.memory import Budget, held_bytes
 from gradwire_server.engine.programs import Program
 from gradwire_server.engine.random_state import RandomState
 from gradwire_server.engine.values import class_name, describe_tensor, encode_value
 
-SETTABLE = frozenset(name.rsplit(".", 1)[-1] for name in catalog.SETTABLE_PROPERTIES)
+_CONTEXTS = (
+    torch.autocast,
+    torch.autograd.detect_anomaly,
+    torch.autograd.set_detect_anomaly,
+    torch.utils._contextlib._DecoratorContextManager,
+    _GeneratorContextManager,
+)
+"""What `catalog.CONTEXTS` makes; a device, for one, is a context manager too."""
+_COPYABLE = (
+    *(torch.Tensor, torch.nn.Module, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler),
+    *(torch.amp.GradScaler, torch.Generator, list, tuple, dict),
+)
+_ADDRESSES = frozenset(
+    (object.__repr__, FunctionType.__repr__, BuiltinFunctionType.__repr__, MethodType.__repr__)
+)
+"""The ways to print an object that show its address."""
 
 
 class Intrinsics:
@@ -67,33 +84,19 @@ class Intrinsics:
 
     def getitem(self, sequence: Any, index: Any) -> Any:
         """Returns an element of a tuple, list or dict that an operation returned."""
+        if not isinstance(sequence, tuple | list | dict):
+            raise TypeError(f"a {class_name(sequence)} is no tuple, list or dict")
+        if isinstance(sequence, dict) and index not in sequence:
+            raise KeyError(index)
         return operator.getitem(sequence, index)
 
     def getattr(self, value: Any, path: str) -> Any:
         """Returns a public attribute by dotted path: a tensor, a module or plain data."""
-        for name in path.split("."):
-            if isinstance(value, torch.nn.Module) and name in _members(value):
-                value = _members(value)[name]
-                continue
-            _require_public(name)
-            value = getattr(value, name)
-            if not isinstance(value, torch.nn.Module) and callable(value):
-                raise AttributeError(
-                    f"{name} is a method; only tensors, modules and data are returned"
-                )
-        return value
+        return get_attribute(value, path)
 
     def setattr(self, value: Any, name: str, attribute: Any) -> None:
-        """Sets a public attribute of a module, an optimizer or a scheduler."""
-        _require_public(name)
-        if isinstance(value, torch.Tensor):
-            if name not in SETTABLE:
-                raise AttributeError(f"{name} of a tensor can't be set; {sorted(SETTABLE)} can")
-        elif not hasattr(value, name):
-            raise AttributeError(f"{class_name(value)} has no attribute {name!r} to set")
-        elif callable(getattr(value, name)) and not isinstance(attribute, torch.nn.Module):
-            raise AttributeError(f"{name} is a method and can't be replaced")
-        setattr(value, name, attribute)
+        """Sets a public attribute of a tensor, a module, an optimizer or a scheduler."""
+        set_attribute(value, name, attribute)
 
     def parameter(self, data: torch.Tensor, requires_grad: bool = True) -> torch.nn.Parameter:
         """Makes a parameter of a tensor's data."""
@@ -101,6 +104,8 @@ class Intrinsics:
 
     def deepcopy(self, value: Any) -> Any:
         """Copies a module, an optimizer or a leaf tensor."""
+        if not isinstance(value, _COPYABLE):
+            raise TypeError(f"a {class_name(value)} can't be copied")
         self._budget.reserve(held_bytes([value]), "gradwire.deepcopy")
         result = copy.deepcopy(value)
         self._budget.note(result)
@@ -108,6 +113,10 @@ class Intrinsics:
 
     def repr(self, value: Any) -> str:
         """Returns Python's printout of a value."""
+        printing: Any = type(value).__repr__
+        if printing in _ADDRESSES:
+            # Where objects lie in the worker's memory is nobody's business.
+            return f"<{class_name(value)}>"
         return repr(value)
 
     def describe(self, value: Any) -> values_pb2.Value:
@@ -118,7 +127,7 @@ class Intrinsics:
 
     def enter(self, context: AbstractContextManager[Any]) -> None:
         """Enters a context such as `torch.no_grad()`; it is left at the program's end at latest."""
-        if not isinstance(context, AbstractContextManager):
+        if not isinstance(context, _CONTEXTS):
             raise TypeError(f"a {class_name(context)} is not a context manager")
         if any(context is entered for entered in self._contexts):
             raise RuntimeError("this context was entered already and not left since")
@@ -177,16 +186,6 @@ class Intrinsics:
 
 
 _NOT_OPERATIONS = frozenset({"table", "close", "close_contexts"})
-
-
-def _require_public(name: str) -> None:
-    if name.startswith("_") or not name:
-        raise AttributeError(f"{name!r} is not a public attribute")
-
-
-def _members(module: torch.nn.Module) -> dict[str, Any]:
-    """Returns what is registered in a module, whatever its name."""
-    return {**module._parameters, **module._buffers, **module._modules}
 
 
 def _describe_module(module: torch.nn.Module) -> dict[str, Any]:
