@@ -107,3 +107,13 @@ def test_the_six_verbs_do_in_javascript_what_they_do_in_python(
     assert printed == run(
         sys.executable, EXAMPLES / "six_verbs.py", folder=tmp_path, address=address
     )
+
+
+def test_a_model_and_a_loss_of_ones_own_train_in_javascript(tmp_path: Path, address: str) -> None:
+    script = EXAMPLES / "javascript" / "own_model.js"
+    printed = run(NODE, script, folder=tmp_path, address=address)
+
+    losses = [float(loss) for loss in re.findall(r"loss (\d\.\d+)", printed)]
+    assert len(losses) == 6
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < 0.005 < losses[0]

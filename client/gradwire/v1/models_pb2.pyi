@@ -29,7 +29,7 @@ TENSOR_KIND_GRADIENT: TensorKind
 TENSOR_KIND_BUFFER: TensorKind
 
 class ModuleSpec(_message.Message):
-    __slots__ = ("type", "args", "kwargs", "children", "tensors", "forward", "handle")
+    __slots__ = ("type", "args", "kwargs", "children", "tensors", "forward", "handle", "init")
     class KwargsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -44,6 +44,7 @@ class ModuleSpec(_message.Message):
     TENSORS_FIELD_NUMBER: _ClassVar[int]
     FORWARD_FIELD_NUMBER: _ClassVar[int]
     HANDLE_FIELD_NUMBER: _ClassVar[int]
+    INIT_FIELD_NUMBER: _ClassVar[int]
     type: str
     args: _containers.RepeatedCompositeFieldContainer[_values_pb2.Value]
     kwargs: _containers.MessageMap[str, _values_pb2.Value]
@@ -51,7 +52,8 @@ class ModuleSpec(_message.Message):
     tensors: _containers.RepeatedCompositeFieldContainer[ModuleTensor]
     forward: _values_pb2.Program
     handle: int
-    def __init__(self, type: _Optional[str] = ..., args: _Optional[_Iterable[_Union[_values_pb2.Value, _Mapping]]] = ..., kwargs: _Optional[_Mapping[str, _values_pb2.Value]] = ..., children: _Optional[_Iterable[_Union[ChildModule, _Mapping]]] = ..., tensors: _Optional[_Iterable[_Union[ModuleTensor, _Mapping]]] = ..., forward: _Optional[_Union[_values_pb2.Program, _Mapping]] = ..., handle: _Optional[int] = ...) -> None: ...
+    init: _values_pb2.Program
+    def __init__(self, type: _Optional[str] = ..., args: _Optional[_Iterable[_Union[_values_pb2.Value, _Mapping]]] = ..., kwargs: _Optional[_Mapping[str, _values_pb2.Value]] = ..., children: _Optional[_Iterable[_Union[ChildModule, _Mapping]]] = ..., tensors: _Optional[_Iterable[_Union[ModuleTensor, _Mapping]]] = ..., forward: _Optional[_Union[_values_pb2.Program, _Mapping]] = ..., handle: _Optional[int] = ..., init: _Optional[_Union[_values_pb2.Program, _Mapping]] = ...) -> None: ...
 
 class ChildModule(_message.Message):
     __slots__ = ("name", "module")

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from gradwire.v1 import catalog, models_pb2
+from gradwire.v1 import catalog, models_pb2, values_pb2
 from gradwire_server.engine.failures import operation
 from gradwire_server.engine.memory import Measured
 from gradwire_server.engine.programs import Program
@@ -75,23 +75,41 @@ def build_module(session: Session, spec: models_pb2.ModuleSpec, path: str) -> to
     if not spec.type:
         raise invalid(f"{path}.type", "is empty; give a module class such as torch.nn.Linear")
     if spec.type == "torch.nn.Module":
-        return _build_program_module(session, spec, path)
-    if spec.tensors or spec.HasField("forward"):
+        module: torch.nn.Module = _build_program_module(session, spec, path)
+    elif spec.tensors or spec.HasField("forward"):
         raise invalid(path, "only torch.nn.Module takes tensors and a forward program")
-    if spec.type in _CONTAINERS and not (spec.args or spec.kwargs):
-        return _build_container(session, spec, path)
-    if spec.children:
+    elif spec.type in _CONTAINERS and not (spec.args or spec.kwargs):
+        module = _build_container(session, spec, path)
+    elif spec.children:
         raise invalid(
             f"{path}.children",
             f"only torch.nn.Module, {', '.join(_CONTAINERS)} take children, and no arguments "
             "beside them",
         )
+    else:
+        module = _construct(session, spec, path)
+    if spec.HasField("init"):
+        _run_init(session, spec.init, module, f"{path}.init")
+    return module
+
+
+def _construct(session: Session, spec: models_pb2.ModuleSpec, path: str) -> torch.nn.Module:
     construct = session.registry.constructor(spec.type, f"{path}.type", _MODULES)
     args = [session.decode(value, f"{path}.args[{i}]") for i, value in enumerate(spec.args)]
     kwargs = session.decode_map(spec.kwargs, f"{path}.kwargs")
     with operation(spec.type):
         module: torch.nn.Module = construct(*args, **kwargs)
     return module
+
+
+def _run_init(
+    session: Session, message: values_pb2.Program, module: torch.nn.Module, path: str
+) -> None:
+    if message.num_inputs:
+        raise invalid(f"{path}.num_inputs", f"is {message.num_inputs}; nothing calls it with any")
+    program = session.program(message, path, session.scope._replace(member=_member))
+    with torch.no_grad():
+        program.call(owner=module)
 
 
 def _build_container(session: Session, spec: models_pb2.ModuleSpec, path: str) -> torch.nn.Module:
