@@ -33,7 +33,17 @@ WILD: dict[str, list[object]] = {
     "torch.linalg.ldl_solve": [MATRIX, integers([1, -1]), MATRIX],
     "torch.native_batch_norm": [MATRIX, None, None, floats([0.0]), None, True, 0.1, 1e-5],
 }
-DIVISIONS = [name for name in catalog.GUARDED if "div" in name]
+DIVISIONS = [name for name in catalog.GUARDED if "div" in name and name.startswith("torch.")]
+ATEN = [name for name in catalog.GUARDED if name.startswith("aten.")]
+WILD_ATEN: dict[str, tuple[str, list[object]]] = {
+    "aten.ctc_loss.Tensor": ("torch.ctc_loss", [0, "mean", False]),
+    "aten.lstm.input": ("torch.lstm", []),
+    "aten.linalg_eigvals.default": ("torch.linalg.eigvals", []),
+    "aten.matrix_power.default": ("torch.matrix_power", []),
+    "aten.linalg_matrix_power.default": ("torch.matrix_power", []),
+    "aten.lu_unpack.default": ("torch.lu_unpack", []),
+    "aten.pad.default": ("torch.nn.functional.pad", []),
+}
 SPARSE = [name for name in catalog.GUARDED if name.startswith("torch.sparse_")]
 INDICES = [name for name in catalog.GUARDED if name.endswith("indices")]
 MODULES = {
@@ -56,13 +66,20 @@ def refused(caller: Caller, *operations: object) -> RefusedError:
 
 
 def test_every_guarded_name_has_its_check_and_a_case_here() -> None:
-    cases = {*WILD, *DIVISIONS, *SPARSE, *INDICES, *MODULES, *PACKED}
-    assert set(guards._WRAPPERS) == set(catalog.GUARDED) == cases
+    cases = {*WILD, *DIVISIONS, *SPARSE, *INDICES, *MODULES, *PACKED, *ATEN}
+    assert set(guards._WRAPPERS) <= set(catalog.GUARDED) == cases
+    assert [name for name in catalog.GUARDED if guards.guard_of(name) is None] == []
 
 
 @pytest.mark.parametrize("name", WILD)
 def test_wild_arguments_are_refused(caller: Caller, name: str) -> None:
     refused(caller, op(name, *WILD[name]))
+
+
+@pytest.mark.parametrize("name", WILD_ATEN)
+def test_overloads_of_aten_have_the_checks_of_their_functions(caller: Caller, name: str) -> None:
+    of, more = WILD_ATEN[name]
+    refused(caller, op(name, *WILD[of], *more))
 
 
 @pytest.mark.parametrize("name", DIVISIONS)
@@ -147,13 +164,17 @@ def test_padding_does_not_overflow(caller: Caller, dims: int) -> None:
 @pytest.mark.parametrize("name", sorted(catalog.UNINITIALIZED))
 def test_memory_of_others_is_never_shown(caller: Caller, name: str) -> None:
     arguments: dict[str, list[object]] = {
-        "torch.empty_like": [floats([1.0] * 4096)],
-        "torch.empty_strided": [[4096], [1]],
-        "torch.empty_permuted": [[64, 64], [1, 0]],
-        "torch.Tensor.new_empty_strided": [floats([1.0]), [4096], [1]],
-        "torch.Tensor.new_empty": [floats([1.0]), [4096]],
+        "empty": [[4096]],
+        "empty_like": [floats([1.0] * 4096)],
+        "empty_strided": [[4096], [1]],
+        "empty_permuted": [[64, 64], [1, 0]],
+        "new_empty_strided": [floats([1.0]), [4096], [1]],
+        "new_empty": [floats([1.0]), [4096]],
     }
+    parts = name.split(".")
+    given = arguments[parts[1] if parts[0] == "aten" else parts[-1]]
+    keywords = {"out": result(0)} if parts[-1] == "out" else {}
     dirty = [op("torch.full", [4096], 7.0) for _ in range(8)]
-    clean = op(name, *arguments.get(name, [[4096]]))
+    clean = op(name, *given, **keywords)
     (shown,) = caller.run(*dirty, clean, fetch=[8])
     assert not any(shown.tensor.data)

@@ -25,12 +25,19 @@ _UNSUITED = "torch does not check it, and the process would suffer"
 
 def guarded(name: str, function: Call) -> Call:
     """Returns what to call for a name of the catalog: its function, with checks if it needs any."""
-    wrapper = _WRAPPERS.get(name)
+    wrapper = guard_of(name)
     if wrapper is not None:
         return partial(wrapper, function)
     if name in catalog.UNINITIALIZED:
         return partial(_zeroed, function)
     return function
+
+
+def guard_of(name: str) -> Wrapper | None:
+    """Returns the check of a name; overloads of ATen have that of the operation they are of."""
+    if name.startswith("aten."):
+        return _ATEN_WRAPPERS.get(name.split(".")[1].rstrip("_"))
+    return _WRAPPERS.get(name)
 
 
 def _zeroed(call: Call, /, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -73,7 +80,7 @@ def _require_classes(log_probs: Any, targets: Any) -> None:
 def _divide(call: Call, /, *args: Any, **kwargs: Any) -> Any:
     if kwargs.get("rounding_mode") == "trunc":
         given = dict(zip(("input", "other"), args, strict=False)) | kwargs
-        dividend, divisor = given.get("input"), given.get("other")
+        dividend, divisor = given.get("input", given.get("self")), given.get("other")
         if _holds_least_integer(dividend) and _holds_minus_one(divisor):
             raise ValueError(
                 "the least integer of a dtype divided by -1 has no value in that dtype; convert "
@@ -94,15 +101,15 @@ def _holds_minus_one(value: Any) -> bool:
     return isinstance(value, int) and value == -1
 
 
-def _matrix_power(call: Call, /, matrix: Any, *args: Any, **kwargs: Any) -> Any:
-    n = kwargs.get("n", args[0] if args else None)
+def _matrix_power(call: Call, /, *args: Any, **kwargs: Any) -> Any:
+    n = kwargs.get("n", args[1] if len(args) > 1 else None)
     if isinstance(n, int) and n <= torch.iinfo(torch.int64).min:
         raise ValueError(f"n is {n}; it must be greater, or the call would never end")
-    return call(matrix, *args, **kwargs)
+    return call(*args, **kwargs)
 
 
 def _finite(call: Call, /, *args: Any, **kwargs: Any) -> Any:
-    matrix = args[0] if args else kwargs.get("A", kwargs.get("input"))
+    matrix = args[0] if args else kwargs.get("A", kwargs.get("input", kwargs.get("self")))
     if _is_dense(matrix) and not bool(matrix.isfinite().all()):
         raise ValueError("the matrix has infinite elements or NaN; eigenvalues need finite ones")
     return call(*args, **kwargs)
@@ -359,3 +366,10 @@ _WRAPPERS: dict[str, Wrapper] = _table(
     }
 )
 """Each name of `catalog.GUARDED` and what is called in its place."""
+
+_ATEN_WRAPPERS: dict[str, Wrapper] = {
+    name.removeprefix("torch.").removeprefix("nn.functional.").replace(".", "_"): wrapper
+    for name, wrapper in _WRAPPERS.items()
+    if name in catalog.FUNCTIONS
+}
+"""The same by the names of operations in ATen, whose arguments are those of the functions."""
