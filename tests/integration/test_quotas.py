@@ -1,6 +1,7 @@
 """Quotas of a real server: what is too much is refused, with the limit's name and when to retry."""
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ import gradwire
 from gradwire import datasets
 from gradwire.current import push_session
 from gradwire.errors import LimitError
+from gradwire.session import Session
 from gradwire.transport.channel import open_channel
 from gradwire.v1 import models_pb2, runs_pb2, server_pb2, sessions_pb2, values_pb2
 from gradwire_server.access.identity import Role
@@ -22,6 +24,7 @@ from gradwire_server.access.tokens import TokenEntry, append_token, new_token
 from tests.processes import ServerProcess, Stubs
 
 KIBIBYTE = 1024
+DEADLINE_SECONDS = 60.0
 
 
 @contextmanager
@@ -103,6 +106,37 @@ def test_bytes_are_counted_over_the_sessions_of_a_tenant(tmp_path: Path) -> None
         # What is released goes with the next program, and is free when that has run.
         assert gradwire.zeros(1).item() == 0.0
         assert gradwire.zeros(150, KIBIBYTE).sum().item() == 0.0
+
+
+def test_bytes_are_counted_over_the_workers(tmp_path: Path) -> None:
+    with serving(tmp_path, max_tenant_bytes=1000 * KIBIBYTE, workers=2) as (server, tokens):
+        sessions: dict[str, Session] = {}
+        with ExitStack() as stack:
+            # Sessions go to the least loaded of the workers that are ready, so both have one soon.
+            while len(sessions) < 2:
+                session = gradwire.connect(server.address, token=tokens["acme"])
+                stack.enter_context(session)
+                stubs = Stubs(session.channel).sessions
+                found = session.call(
+                    stubs.GetSession, sessions_pb2.GetSessionRequest(name=session.name)
+                )
+                sessions.setdefault(found.session.worker, session)
+            first, second = sessions.values()
+            push_session(first)
+            held = gradwire.zeros(150, KIBIBYTE)
+            first.flush()
+            push_session(second)
+            deadline = time.monotonic() + DEADLINE_SECONDS
+            with pytest.raises(LimitError, match="max_tenant_bytes"):
+                hold_until_refused(deadline)
+            assert held.sum().item() == 0.0
+
+
+def hold_until_refused(deadline: float) -> None:
+    """Holds what is too much, until the worker has heard of what is held on the other."""
+    while time.monotonic() < deadline:
+        refused = gradwire.zeros(150, KIBIBYTE)
+        assert refused.sum().item() == 0.0
 
 
 def linear(num_inputs: int, num_outputs: int) -> models_pb2.ModuleSpec:

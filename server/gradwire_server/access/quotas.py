@@ -91,6 +91,10 @@ class Quotas:
         """Returns what a tenant uses, or all together."""
         return self._in_all[quota] if tenant is None else self._used[quota, tenant]
 
+    def users(self, quota: Quota) -> dict[str, float]:
+        """Returns what each tenant uses that uses any."""
+        return {tenant: amount for (what, tenant), amount in self._used.items() if what is quota}
+
     def take(self, quota: Quota, tenant: str, amount: float = 1) -> None:
         """Counts something as used.
 

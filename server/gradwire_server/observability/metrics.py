@@ -30,6 +30,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from gradwire_server.access.quotas import Quota
 from gradwire_server.buckets import PHASES, SECONDS
 from gradwire_server.observability.figures import Lookout, Sight
 from gradwire_server.sessions.registry import SessionRegistry
@@ -165,6 +166,10 @@ class StateCollector(Collector):
             held.add_metric(place, num_bytes[place])
         yield number
         yield held
+        runs = GaugeMetricFamily("gradwire_runs", "Runs in progress.", labels=("tenant",))
+        for tenant, used in self._registry.quotas.users(Quota.RUNS).items():
+            runs.add_metric((tenant,), used)
+        yield runs
         steps = CounterMetricFamily(
             "gradwire_training_steps",
             "Training steps taken; their rate is steps a second.",

@@ -52,7 +52,9 @@ def test_what_is_refused_is_not_counted() -> None:
     with quotas.holding(Quota.RUNS, "acme"):
         assert refused(quotas, Quota.RUNS, "other") == "max_runs"
         assert quotas.used(Quota.RUNS) == 1
+        assert quotas.users(Quota.RUNS) == {"acme": 1}
     assert quotas.used(Quota.RUNS) == 0
+    assert quotas.users(Quota.RUNS) == {}
 
 
 def test_no_limit_refuses_nothing() -> None:
