@@ -28,6 +28,8 @@ from gradwire_server.workers.devices import parse_devices
 
 ENV_PREFIX = "GRADWIRE_"
 CONFIG_VARIABLE = "GRADWIRE_CONFIG"
+MISSPELT = 0.9
+"""How close a name must be to that of a setting to be taken for it, by `difflib`."""
 
 _DEFAULTS = Limits()
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://.+|/.*|\./.*|~/.*", re.DOTALL)
@@ -337,6 +339,7 @@ def load_settings(config: Path | None = None, **given: Any) -> Settings:
         SettingsError: A setting is wrong, or the file cannot be read.
     """
     path = config or os.environ.get(CONFIG_VARIABLE)
+    _check_environment()
 
     class FileSettings(Settings):
         model_config = SettingsConfigDict(yaml_file=path)
@@ -353,6 +356,25 @@ def load_settings(config: Path | None = None, **given: Any) -> Settings:
     except (OSError, YAMLError, ValueError) as error:
         raise SettingsError(f"config file {path}: {' '.join(str(error).split())}") from None
     return loaded
+
+
+def _check_environment() -> None:
+    """Refuses variables that are surely meant to be settings, but are none.
+
+    Other variables may begin with GRADWIRE_ too: the SDK has some, and Kubernetes makes some for a
+    service of that name.
+
+    Raises:
+        SettingsError: There is such a variable.
+    """
+    for variable in os.environ:
+        name = variable.upper().removeprefix(ENV_PREFIX).lower()
+        if name == variable.lower() or name in Settings.model_fields:
+            continue
+        for meant in get_close_matches(name, Settings.model_fields, n=1, cutoff=MISSPELT):
+            raise SettingsError(
+                f"{variable}: there is no such setting; did you mean {ENV_PREFIX}{meant.upper()}?"
+            )
 
 
 def _lines_of(path: str | Path | None, given: dict[str, Any]) -> dict[str, str]:

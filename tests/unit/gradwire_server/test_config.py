@@ -107,6 +107,17 @@ def test_a_mistake_in_the_file_is_told_with_its_line_and_setting(
         load_settings(path)
 
 
+def test_a_misspelt_variable_is_told_and_variables_of_others_are_left_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("CA_FILE", "CLIENT_KEY_FILE", "PORT", "SERVICE_HOST", "PORT_50051_TCP_ADDR"):
+        monkeypatch.setenv(f"GRADWIRE_{name}", "tcp://10.0.0.1:50051")
+    load_settings()
+    monkeypatch.setenv("GRADWIRE_MAX_SESIONS", "3")
+    with pytest.raises(SettingsError, match=r"GRADWIRE_MAX_SESIONS: .*GRADWIRE_MAX_SESSIONS"):
+        load_settings()
+
+
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="absent"):
         load_settings(tmp_path / "absent.yaml")
