@@ -28,6 +28,7 @@ _SUBMODULES = (
     "linalg",
     "masked",
     "nn",
+    "ops",
     "optim",
     "signal",
     "sparse",

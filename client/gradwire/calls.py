@@ -191,7 +191,9 @@ def _listed(value: Any) -> Any:
 def make_function(name: str, returns: str) -> Callable[..., Any]:
     """Returns the function of a cataloged name."""
     last = name.rpartition(".")[2]
-    in_place = last.endswith("_") and not name.startswith("torch.nn.utils.")
+    # An overload such as `aten.add_.Tensor` has the operator's name before its own.
+    base = name.split(".")[1] if name.startswith("aten.") else last
+    in_place = base.endswith("_") and not name.startswith("torch.nn.utils.")
 
     def function(*args: Any, **kwargs: Any) -> Any:
         # Going through `model.parameters()` may itself ask the server, so it comes first.

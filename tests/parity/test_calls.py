@@ -119,7 +119,10 @@ def test_elements_of_any_view_can_be_read() -> None:
         z = torch.complex(x, -x)
         views = [x[1:, 1:2, 2:3], x.mT, x[:, :, ::2], x[0, 0, 0].expand(3), x.diagonal(0, 1, 2)]
         lists = [view.tolist() for view in (z.conj(), z.conj().imag, z.mH)]
-        return views, lists, x[:0], x.as_strided((1, 1), (6, 6), 5)
+        y = torch.randn(3, requires_grad=True)
+        (zeros,) = torch.autograd.grad(y.sgn().sum(), [y])
+        print(zeros)
+        return views, lists, zeros.clone(), x[:0], x.as_strided((1, 1), (6, 6), 5)
 
     assert_same(program)
 
@@ -143,3 +146,28 @@ def test_what_numpy_has_no_type_for_gives_no_array(session: Any) -> None:
 def test_a_wrong_name_of_a_function_is_refused_with_the_closest(session: Any) -> None:
     with pytest.raises(GradwireError, match="did you mean"):
         session.fetch("torch.nn.functional.sofmax", (), {})
+
+
+def test_the_operators_that_functions_call_can_be_called() -> None:
+    def program(torch: Any) -> Any:
+        aten = torch.ops.aten
+        x = torch.randn(3, 4, requires_grad=True)
+        y = aten._safe_softmax.default(aten.slice.Tensor(x, 1, 1, 3), -1)
+        y.sum().backward()
+        z = torch.zeros(2)
+        added = aten.add_.Tensor(z, torch.ones(2))
+        print(added is z, z, aten.relu.default(x).shape)
+        return y, x.grad, aten.max.dim(x, 1)
+
+    assert_same(program)
+
+
+def test_operators_outside_the_catalog_do_not_exist() -> None:
+    aten = gradwire.ops.aten
+    for name in ("from_file", "_native_batch_norm_legit", "set_", "slicee"):
+        with pytest.raises(AttributeError, match=f"'gradwire.ops.aten' has no attribute '{name}'"):
+            getattr(aten, name)
+    with pytest.raises(AttributeError, match="no attribute 'Tenso'; did you mean Tensor"):
+        _ = aten.slice.Tenso
+    assert "slice" in dir(aten)
+    assert dir(aten.slice) == ["Tensor"]

@@ -14,7 +14,8 @@ _FREED = "after they have already been freed"
 
 def storage_of(tensor: torch.Tensor) -> torch.UntypedStorage | None:
     """Returns a tensor's storage; None if it has none of its own or none that takes memory."""
-    if tensor.is_meta:
+    if tensor.is_meta or tensor._is_zerotensor():
+        # autograd's zero tensors have no elements in memory either.
         return None
     try:
         return tensor.untyped_storage()
