@@ -126,7 +126,7 @@ def main() -> None:
                 print(f"step {stepped.num_steps}: loss {scalar(computed.loss.value):.6f}")
 
         # The same, but with the loop on the server too: one call instead of six a step.
-        for event in runs.Train(
+        for response in runs.Train(
             runs_pb2.TrainRequest(
                 name=model,
                 inputs=[inputs],
@@ -139,6 +139,7 @@ def main() -> None:
             ),
             metadata=metadata,
         ):
+            event = response.event
             if event.HasField("started"):
                 print(f"training on {event.started.device}")
             if event.HasField("ended"):

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,8 +14,10 @@ import grpc
 from gradwire.transport.channel import open_channel
 from gradwire.transport.tls import Tls
 from gradwire.v1 import (
+    checkpoints_pb2_grpc,
     datasets_pb2_grpc,
     models_pb2_grpc,
+    runs_pb2,
     runs_pb2_grpc,
     server_pb2,
     server_pb2_grpc,
@@ -113,8 +116,14 @@ class Stubs:
         self.sessions: Any = sessions_pb2_grpc.SessionServiceStub(channel)
         self.models: Any = models_pb2_grpc.ModelServiceStub(channel)
         self.runs: Any = runs_pb2_grpc.RunServiceStub(channel)
+        self.checkpoints: Any = checkpoints_pb2_grpc.CheckpointServiceStub(channel)
         self.datasets: Any = datasets_pb2_grpc.DatasetServiceStub(channel)
         self.server: Any = server_pb2_grpc.ServerServiceStub(channel)
+
+    def watch(self, run: str) -> Iterator[runs_pb2.RunEvent]:
+        """Yields the events of a run, from the first on, until it has ended."""
+        for response in self.runs.WatchRun(runs_pb2.WatchRunRequest(name=run)):
+            yield response.event
 
     def workers(self) -> list[server_pb2.Worker]:
         """Returns the workers of the server."""

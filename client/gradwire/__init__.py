@@ -30,6 +30,7 @@ _SUBMODULES = (
     "nn",
     "ops",
     "optim",
+    "runs",
     "signal",
     "sparse",
     "special",

@@ -6,6 +6,7 @@ from gradwire.convert import convert
 from gradwire.current import get_session, push_session, sessions_lock
 from gradwire.embedded import EmbeddedServer
 from gradwire.session import Session
+from gradwire.transport.server import Server
 from gradwire.transport.tls import Tls
 
 DEFAULT_TIMEOUT_SECONDS = 600.0
@@ -52,18 +53,9 @@ def connect(
     """
     if timeout_seconds <= 0:
         raise ValueError(f"timeout_seconds must be positive, not {timeout_seconds}")
-    if address is None:
-        address = os.environ.get("GRADWIRE_ADDRESS") or None
-    if token is None:
-        token = os.environ.get("GRADWIRE_TOKEN") or None
-    tls = None
-    if address is not None:
-        tls = Tls.for_address(
-            address,
-            _file(ca_file, "GRADWIRE_CA_FILE"),
-            _file(client_certificate_file, "GRADWIRE_CLIENT_CERTIFICATE_FILE"),
-            _file(client_key_file, "GRADWIRE_CLIENT_KEY_FILE"),
-        )
+    address, token, tls = _resolve(
+        address, token, ca_file, client_certificate_file, client_key_file
+    )
     with sessions_lock:
         session = Session(
             address or _embedded_address(),
@@ -74,6 +66,49 @@ def connect(
         )
         push_session(session)
         return session
+
+
+def find_server(address: str | None, token: str | None) -> Server:
+    """Returns a connection to a server, without a session.
+
+    Args:
+        address: As for :func:`connect`; None means the server of the session in use first of all.
+        token: As for :func:`connect`.
+    """
+    session = get_session()
+    if address is None and session is not None:
+        return session.server.again()
+    address, token, tls = _resolve(address, token, None, None, None)
+    with sessions_lock:
+        return Server(
+            address or _embedded_address(),
+            token=token,
+            tls=tls,
+            timeout_seconds=DEFAULT_TIMEOUT_SECONDS,
+        )
+
+
+def _resolve(
+    address: str | None,
+    token: str | None,
+    ca_file: str | os.PathLike[str] | None,
+    client_certificate_file: str | os.PathLike[str] | None,
+    client_key_file: str | os.PathLike[str] | None,
+) -> tuple[str | None, str | None, Tls | None]:
+    """Returns address, token and protection, with what the environment says of them."""
+    if address is None:
+        address = os.environ.get("GRADWIRE_ADDRESS") or None
+    if token is None:
+        token = os.environ.get("GRADWIRE_TOKEN") or None
+    if address is None:
+        return None, token, None
+    tls = Tls.for_address(
+        address,
+        _file(ca_file, "GRADWIRE_CA_FILE"),
+        _file(client_certificate_file, "GRADWIRE_CLIENT_CERTIFICATE_FILE"),
+        _file(client_key_file, "GRADWIRE_CLIENT_KEY_FILE"),
+    )
+    return address, token, tls
 
 
 def _file(given: str | os.PathLike[str] | None, variable: str) -> str | None:

@@ -56,6 +56,8 @@ class EmbeddedServer:
                 self.address,
                 "--parent-pid",
                 str(os.getpid()),
+                # Its runs rest when the program ends; the next program may have other plans.
+                "--no-resume-runs",
             ],
             stdin=subprocess.DEVNULL,
             stdout=self._log,

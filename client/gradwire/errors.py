@@ -12,6 +12,8 @@
     ├── NotFoundError             also a LookupError: no such session, model, value, dataset
     ├── AuthenticationError       also a PermissionError: the token is missing, wrong or not enough
     ├── CaptureError              also a ValueError: a torch module that can't be captured
+    ├── NonFiniteError            also a FloatingPointError: the loss of a run was not finite
+    ├── DataLossError             also a RuntimeError: a checkpoint can't be used
     ├── ServerError               also a RuntimeError: the server failed unexpectedly
     └── OperationError            torch raised; also an instance of the class that torch raised
 
@@ -136,6 +138,14 @@ class ServerError(GradwireError, RuntimeError):
     """The server failed in a way it did not expect."""
 
 
+class NonFiniteError(GradwireError, FloatingPointError):
+    """A loss or a gradient of a run was not finite; it says at which step, of which parameters."""
+
+
+class DataLossError(GradwireError, RuntimeError):
+    """A checkpoint is not what was written, or a run could not go on from any."""
+
+
 class OperationError(GradwireError):
     """torch raised an exception. Subclasses are also of the built-in class that torch raised."""
 
@@ -191,6 +201,13 @@ _REASONS: dict[str, type[GradwireError]] = {
     "ALREADY_EXISTS": RequestError,
     "NO_OPTIMIZER": RequestError,
     "NO_GRADIENT": RequestError,
+    "RUN_STATE": RequestError,
+    "NO_CHECKPOINT": RequestError,
+    "NON_FINITE": NonFiniteError,
+    "CHECKPOINT_CORRUPT": DataLossError,
+    "RUN_LOST": DataLossError,
+    "RUN_NOT_FOUND": NotFoundError,
+    "CHECKPOINT_NOT_FOUND": NotFoundError,
     "SESSION_NOT_FOUND": NotFoundError,
     "MODEL_NOT_FOUND": NotFoundError,
     "HANDLE_NOT_FOUND": NotFoundError,

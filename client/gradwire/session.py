@@ -3,7 +3,7 @@
 import atexit
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, Self
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -14,17 +14,11 @@ from gradwire.errors import GradwireError, ServerUnavailableError
 from gradwire.recorder.keys import Key
 from gradwire.recorder.recorder import Recorder
 from gradwire.transport.channel import (
-    call_metadata,
-    call_unary,
     new_request_id,
-    open_channel,
-    responses_of,
-    rpc_error,
-    send_all,
 )
+from gradwire.transport.server import Server
 from gradwire.transport.stream import ExecuteStream
 from gradwire.transport.tls import Tls
-from gradwire.transport.tracing import call_span, method_name
 from gradwire.v1 import server_pb2, server_pb2_grpc, sessions_pb2, sessions_pb2_grpc
 
 
@@ -61,9 +55,8 @@ class Session(Recorder):
         convert: Callable[[Any], Any],
     ) -> None:
         self.address = address
-        self.channel: grpc.Channel = open_channel(address, tls)
-        self._token = token
-        self.timeout_seconds = timeout_seconds
+        self.server = Server(address, token=token, tls=tls, timeout_seconds=timeout_seconds)
+        self.channel: grpc.Channel = self.server.channel
         self._error: GradwireError | None = None
         self._closed = False
         self._stub = sessions_pb2_grpc.SessionServiceStub(self.channel)
@@ -91,42 +84,26 @@ class Session(Recorder):
         _open.add(self)
 
     def call(self, method: Callable[..., Any], request: Any) -> Any:
-        """Calls a unary RPC of a stub made on `channel`.
-
-        Raises:
-            GradwireError: The server refused, or did not answer in time.
-        """
-        return call_unary(
-            method,
-            request,
-            address=self.address,
-            token=self._token,
-            timeout_seconds=self.timeout_seconds,
-        )
+        """Calls a unary RPC of a stub made on `channel`; see `Server.call`."""
+        return self.server.call(method, request)
 
     def send(self, method: Any, requests: Iterator[Any]) -> Any:
-        """Calls a client-streaming RPC of a stub made on `channel`; once, without a retry.
+        """Calls a client-streaming RPC of a stub made on `channel`; see `Server.send`."""
+        return self.server.send(method, requests)
 
-        Raises:
-            GradwireError: The server refused, or the connection broke.
-        """
-        try:
-            return send_all(method, requests, metadata=call_metadata(self._token))
-        except grpc.RpcError as error:
-            raise rpc_error(error, self.address) from None
+    def stream(self, method: Callable[..., Any], request: Any) -> Generator[Any, None, None]:
+        """Calls a server-streaming RPC of a stub made on `channel`; see `Server.stream`."""
+        return self.server.stream(method, request)
 
-    def stream(self, method: Callable[..., Any], request: Any) -> Iterator[Any]:
-        """Calls a server-streaming RPC of a stub made on `channel`; cancels it when abandoned.
+    @property
+    def timeout_seconds(self) -> float:
+        """How long to wait for an answer."""
+        return self.server.timeout_seconds
 
-        Raises:
-            GradwireError: The server refused, or failed.
-        """
-        try:
-            with call_span(method_name(method)) as traced:
-                metadata = (*call_metadata(self._token), *traced)
-                yield from responses_of(method(request, metadata=metadata))
-        except grpc.RpcError as error:
-            raise rpc_error(error, self.address) from None
+    @property
+    def is_lost(self) -> bool:
+        """Whether the session can't be used any more."""
+        return self._error is not None or self._closed
 
     def require_open(self) -> None:
         """Raises if the session is closed, was lost, or can't be reached any more."""
@@ -153,9 +130,8 @@ class Session(Recorder):
             atexit.unregister(self._close_at_exit)
             self._stream.close()
             if self._error is None:
-                self.call(
-                    self._stub.DeleteSession, sessions_pb2.DeleteSessionRequest(name=self.name)
-                )
+                request = sessions_pb2.DeleteSessionRequest(name=self.name, keep_runs=True)
+                self.call(self._stub.DeleteSession, request)
             self.channel.close()
 
     def __enter__(self) -> Self:

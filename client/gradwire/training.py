@@ -1,41 +1,32 @@
 """Training loops that run on the server: `train`."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, is_dataclass
-from typing import Any
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from tqdm.auto import tqdm
-
-from gradwire.calls import RemoteObject, session_of
+from gradwire.calls import session_of
 from gradwire.creation import as_tensor
-from gradwire.grad_mode import no_grad
-from gradwire.nn.builtin import BuiltinModule
+from gradwire.errors import ServerUnavailableError
+from gradwire.history import History
 from gradwire.nn.module import Module
+from gradwire.optim.lr_scheduler import LRScheduler
 from gradwire.optim.optimizer import Optimizer
-from gradwire.recorder.trace import Trace, trace
+from gradwire.options import (
+    Options,
+    named_metrics,
+    on_nonfinite_of,
+    precision_of,
+    set_checkpoint,
+    set_early_stopping,
+    set_scheduler,
+    take_options,
+)
+from gradwire.recipes import Case, record
+from gradwire.run import Run
 from gradwire.session import Session
 from gradwire.tensors import Tensor
+from gradwire.transport.channel import new_request_id, retry_delays
 from gradwire.v1 import models_pb2, models_pb2_grpc, runs_pb2, runs_pb2_grpc, values_pb2
-
-
-@dataclass(kw_only=True)
-class TrainResult:
-    """What a training run did.
-
-    Attributes:
-        losses: The loss of each step, in order.
-        mean_loss: The mean loss of the last epoch, weighted by samples.
-        num_steps: How many steps were taken.
-        elapsed_seconds: How long they took on the server.
-        device: Where they ran, such as ``cpu`` or ``cuda:0``.
-    """
-
-    losses: list[float] = field(default_factory=list, repr=False)
-    mean_loss: float = float("nan")
-    num_steps: int = 0
-    elapsed_seconds: float = 0.0
-    device: str = ""
 
 
 def train(
@@ -44,21 +35,39 @@ def train(
     *,
     loss: Module | Callable[..., Any],
     optimizer: Optimizer,
-    epochs: int = 1,
+    epochs: int | None = None,
+    steps: int | None = None,
     batch_size: int | None = None,
     shuffle: bool = True,
     drop_last: bool = False,
-    seed: int | None = None,
+    validation: tuple[Any, Any] | Options | None = None,
+    metrics: Sequence[Any] | Mapping[str, Any] | str = (),
+    scheduler: LRScheduler | tuple[LRScheduler, str] | Options | None = None,
     clip_grad_norm: float | None = None,
-    progress: bool = True,
-) -> TrainResult:
+    clip_grad_value: float | None = None,
+    accumulate: int = 1,
+    precision: str = "float32",
+    early_stopping: int | Options | None = None,
+    checkpoint: bool | Options | None = None,
+    ema: float | None = None,
+    seed: int | None = None,
+    on_nonfinite: str = "raise",
+    name: str = "",
+    progress: bool | None = None,
+    wait: bool = True,
+    cancel_on_disconnect: bool = False,
+) -> Run:
     """Trains a model in a loop on the server, with no message for each step.
 
-    The model's ``forward`` is recorded once, and once more if the last batch is incomplete, and
-    then runs on the server. It may use any tensor operation, shapes included, but must not depend
-    on the values of tensors, and may change buffers in place only. The loop visits
-    the samples in the order that a ``torch.utils.data.DataLoader`` would, and afterwards the
-    model holds the trained weights. An interrupted run keeps the steps that it has taken.
+    The run belongs to the server: it goes on when this program ends, and after a crash it goes on
+    from its last checkpoint with the same results. Afterwards the model holds the trained weights.
+    An interrupt (Ctrl-C) while waiting cancels the run; the steps it has taken stay.
+
+    Functions written in Python (the model's ``forward``, the loss, metrics) are recorded before,
+    once for each size that batches have and each mode, and then run on the server. They may use any
+    tensor operation, sizes included, but must not depend on the values of tensors, and may change
+    buffers in place only. The loop visits the samples in the order that a
+    ``torch.utils.data.DataLoader`` would.
 
     Args:
         model: The model.
@@ -66,51 +75,232 @@ def train(
             first dimension.
         loss: A loss module, or a function of outputs and targets that returns a scalar tensor.
         optimizer: An optimizer of the model's parameters.
-        epochs: How many times to go over the data.
-        batch_size: Samples per step; None for all.
+        epochs: How many times to go over the data; once if neither this nor `steps` is given.
+        steps: How many optimizer steps to take; with `epochs`, whichever comes first.
+        batch_size: Samples of a batch; None for all.
         shuffle: Whether to visit the samples in a new random order in each epoch.
         drop_last: Whether to leave out an incomplete last batch.
-        seed: Seeds the session's random numbers first.
+        validation: Inputs and targets to evaluate on after each epoch; or a dictionary with
+            ``data``, and if wanted ``batch_size`` and ``every_steps``. Evaluation draws no random
+            numbers, so a run with it trains exactly as one without.
+        metrics: What to compute in evaluations, on the training data if there is no `validation`:
+            a name of torchmetrics, such as ``"accuracy"``, ``"f1"``, ``"mae"`` or
+            ``"MulticlassRecall"``; a pair of such a name and its arguments; a function of outputs
+            and targets; or several of these in a list, or in a dictionary by the names under which
+            they are to be reported.
+        scheduler: A scheduler of the optimizer. It steps after each epoch, and where `steps` alone
+            limits the run, or for ``OneCycleLR`` and ``CyclicLR``, after each step; a pair with
+            ``"step"`` or ``"epoch"`` says otherwise. ``ReduceLROnPlateau`` watches the validation
+            loss; a dictionary with ``scheduler``, ``interval`` and ``monitor`` says otherwise.
         clip_grad_norm: Scales gradients down to this total 2-norm before each step.
-        progress: Whether to show a progress bar on stderr.
+        clip_grad_value: Clips gradients to this absolute value before each step.
+        accumulate: Over how many batches to accumulate gradients for a step; the loss of each is
+            divided by it.
+        precision: ``"float32"``; or ``"bfloat16"`` or ``"float16"`` for autocast, the latter with
+            a gradient scaler.
+        early_stopping: After how many evaluations without improvement to end; or a dictionary with
+            ``patience``, and if wanted ``monitor``, ``min_delta``, ``mode`` (``"min"`` or
+            ``"max"``) and ``restore_best``.
+        checkpoint: False for none; or a dictionary with ``every_steps``, ``every_minutes``,
+            ``keep_last`` and, to keep the best one too, ``best`` (the name of a value) and
+            ``mode``. By default one is written every minute, and the last two are kept.
+        ema: The decay of an exponential moving average of the weights, such as 0.999. Evaluations
+            use it; the run's ``averaged_state_dict`` has it.
+        seed: Seeds the session's random numbers first.
+        on_nonfinite: What to do when a loss or a gradient is not finite, instead of taking the
+            step: ``"raise"``, ``"stop"`` or ``"skip"``.
+        name: A name of the run for people.
+        progress: Whether to show a progress bar on stderr; None shows it in a terminal and in a
+            notebook.
+        wait: Whether to return only when the run has ended.
+        cancel_on_disconnect: Whether the run is to be cancelled when this program ends or its
+            connection breaks.
+
+    Returns:
+        The run.
 
     Raises:
-        ValueError: The data is empty or of unequal lengths, or `forward` can't be recorded.
-        GradwireError: The server refused or failed.
+        ValueError: The data is empty or of unequal lengths, `forward` can't be recorded, or an
+            option is not what it should be.
+        GradwireError: The server refused, or the run failed.
     """
     inputs, targets = (_tensors(part) for part in data)
     session = session_of((*inputs, *targets), {})
-    recipe = _record_recipe(
-        session,
-        model,
-        loss,
-        [
-            ([tensor[:size] for tensor in inputs], [tensor[:size] for tensor in targets])
-            for size in _batch_sizes([*inputs, *targets], batch_size, drop_last)
-        ],
+    evaluation = _evaluation(validation)
+    named = named_metrics(metrics)
+    cases = _cases(
+        (inputs, targets),
+        evaluation,
+        batch_size,
+        drop_last=drop_last,
+        has_metrics=bool(named),
     )
+    recorded = record(session, model, loss, named, cases)
     models = models_pb2_grpc.ModelServiceStub(session.channel)
-    runs = runs_pb2_grpc.RunServiceStub(session.channel)
     created = session.call(
-        models.CreateModel, models_pb2.CreateModelRequest(name=session.name, module=recipe.module)
+        models.CreateModel,
+        models_pb2.CreateModelRequest(name=session.name, module=recorded.module),
     ).model
-    try:
-        request = runs_pb2.TrainRequest(
-            name=created.name,
-            inputs=[values_pb2.Value(handle=session.handle(tensor)) for tensor in inputs],
-            targets=[values_pb2.Value(handle=session.handle(tensor)) for tensor in targets],
-            loss=recipe.loss,
-            optimizer=models_pb2.OptimizerSpec(handle=session.handle(optimizer)),
-            epochs=epochs,
-            batch_size=batch_size or 0,
-            shuffle=shuffle,
-            drop_last=drop_last,
-            seed=seed,
-            clip_grad_norm=clip_grad_norm,
+
+    def forget() -> None:
+        request = models_pb2.DeleteModelRequest(name=created.name)
+        session.call(models.DeleteModel, request)
+
+    request = runs_pb2.TrainRequest(
+        name=created.name,
+        request_id=new_request_id(),
+        inputs=_handles(session, inputs),
+        targets=_handles(session, targets),
+        loss=recorded.loss,
+        optimizer=models_pb2.OptimizerSpec(handle=session.handle(optimizer)),
+        epochs=1 if epochs is None and steps is None else epochs or 0,
+        steps=steps or 0,
+        batch_size=batch_size or 0,
+        shuffle=shuffle,
+        drop_last=drop_last,
+        metrics=recorded.metrics,
+        clip_grad_norm=clip_grad_norm,
+        clip_grad_value=clip_grad_value,
+        accumulate=accumulate,
+        precision=precision_of(precision),
+        seed=seed,
+        on_nonfinite=on_nonfinite_of(on_nonfinite),
+        display_name=name,
+        cancel_on_disconnect=cancel_on_disconnect,
+    )
+    if evaluation is not None:
+        request.validation.CopyFrom(
+            runs_pb2.Validation(
+                inputs=_handles(session, evaluation.inputs),
+                targets=_handles(session, evaluation.targets),
+                batch_size=evaluation.batch_size,
+                every_steps=evaluation.every_steps,
+            )
         )
-        return _follow(session.stream(runs.Train, request), epochs, progress)
-    finally:
-        session.call(models.DeleteModel, models_pb2.DeleteModelRequest(name=created.name))
+    set_scheduler(request, session, scheduler)
+    set_early_stopping(request, early_stopping)
+    set_checkpoint(request, checkpoint)
+    if ema is not None:
+        request.moving_average.decay = ema
+    try:
+        run = _begin(session, request, on_end=forget)
+    except BaseException:
+        forget()
+        raise
+    if wait:
+        try:
+            run.wait(progress=progress)
+        except KeyboardInterrupt:
+            run.cancel()
+            raise
+    return run
+
+
+class _Evaluation(NamedTuple):
+    """What to evaluate on."""
+
+    inputs: list[Tensor]
+    targets: list[Tensor]
+    batch_size: int
+    every_steps: int
+
+
+def _evaluation(validation: tuple[Any, Any] | Options | None) -> _Evaluation | None:
+    if validation is None:
+        return None
+    options = validation if isinstance(validation, Mapping) else {"data": validation}
+    known = take_options("validation", options, ("data", "batch_size", "every_steps"))
+    inputs, targets = (_tensors(part) for part in known["data"])
+    _num_samples([*inputs, *targets], "validation")
+    return _Evaluation(inputs, targets, known.get("batch_size") or 0, known.get("every_steps") or 0)
+
+
+def _begin(session: Session, request: runs_pb2.TrainRequest, *, on_end: Callable[[], None]) -> Run:
+    """Begins a run and returns it as soon as it trains."""
+    stub = runs_pb2_grpc.RunServiceStub(session.channel)
+    delays = retry_delays(time.monotonic() + session.server.timeout_seconds)
+    while True:
+        history = History()
+        stream = session.stream(stub.Train, request)
+        try:
+            for response in stream:
+                history.add(response.event)
+                if response.event.HasField("started"):
+                    break
+        except ServerUnavailableError:
+            # The same request, by its id, is not carried out twice.
+            delay = next(delays, None)
+            if delay is None or session.is_lost:
+                raise
+            time.sleep(delay)
+            continue
+        held = stream if request.cancel_on_disconnect else None
+        if held is None:
+            stream.close()
+        return Run(session.server.again(), history, session=session, held=held, on_end=on_end)
+
+
+def _cases(
+    data: tuple[list[Tensor], list[Tensor]],
+    evaluation: _Evaluation | None,
+    batch_size: int | None,
+    *,
+    drop_last: bool,
+    has_metrics: bool,
+) -> list[Case]:
+    """Returns a batch for each size that batches have, in each mode."""
+    cases = [
+        _case(data, size, training=True)
+        for size in _batch_sizes(data, batch_size, drop_last=drop_last)
+    ]
+    if evaluation is not None:
+        data = (evaluation.inputs, evaluation.targets)
+        batch_size = evaluation.batch_size or batch_size
+    elif not has_metrics:
+        return cases
+    return cases + [
+        _case(data, size, training=False)
+        for size in _batch_sizes(data, batch_size, drop_last=False)
+    ]
+
+
+def _case(data: tuple[list[Tensor], list[Tensor]], size: int, *, training: bool) -> Case:
+    inputs, targets = ([tensor[:size] for tensor in part] for part in data)
+    return Case(inputs=inputs, targets=targets, training=training)
+
+
+def _batch_sizes(
+    data: tuple[list[Tensor], list[Tensor]], batch_size: int | None, *, drop_last: bool
+) -> list[int]:
+    """Returns the size of a batch, and that of the last one if it is another."""
+    num_samples = _num_samples([*data[0], *data[1]], "the data")
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}, but must be at least 1")
+    size = num_samples if batch_size is None else min(batch_size, num_samples)
+    if drop_last and batch_size is not None and batch_size > num_samples:
+        raise ValueError(
+            f"there is no full batch: batch_size is {batch_size}, there are {num_samples} samples, "
+            "and drop_last leaves out an incomplete batch"
+        )
+    rest = num_samples % size
+    return [size] if drop_last or not rest else [size, rest]
+
+
+def _num_samples(tensors: list[Tensor], what: str) -> int:
+    lengths = sorted({len(tensor) for tensor in tensors})
+    if not lengths:
+        raise ValueError(f"{what} is empty: there are no tensors in it")
+    if len(lengths) != 1:
+        raise ValueError(
+            f"{what} has inputs and targets with different numbers of samples: {lengths}"
+        )
+    if not lengths[0]:
+        raise ValueError(f"{what} is empty: there is nothing to train on, 0 samples")
+    return lengths[0]
+
+
+def _handles(session: Session, tensors: list[Tensor]) -> list[values_pb2.Value]:
+    return [values_pb2.Value(handle=session.handle(tensor)) for tensor in tensors]
 
 
 def _tensors(part: Any) -> list[Tensor]:
@@ -120,164 +310,3 @@ def _tensors(part: Any) -> list[Tensor]:
 
 def _holds_tensors(parts: Sequence[Any]) -> bool:
     return bool(parts) and all(hasattr(part, "shape") for part in parts)
-
-
-def _batch_sizes(tensors: list[Tensor], batch_size: int | None, drop_last: bool) -> list[int]:
-    """Returns the size of a batch, and that of the last one if it is another."""
-    lengths = sorted({len(tensor) for tensor in tensors})
-    if len(lengths) != 1:
-        raise ValueError(f"inputs and targets have different numbers of samples: {lengths}")
-    size = lengths[0] if batch_size is None else min(batch_size, lengths[0])
-    if size < 1:
-        raise ValueError(f"there is nothing to train on: {lengths[0]} samples, {batch_size=}")
-    rest = lengths[0] % size
-    return [size] if drop_last or not rest else [size, rest]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Recipe:
-    """Model and loss as data.
-
-    Attributes:
-        module: The model.
-        loss: The loss.
-        alive: What the two refer to by handle; to be kept until the server has decoded them.
-    """
-
-    module: models_pb2.ModuleSpec
-    loss: models_pb2.LossSpec
-    alive: list[Trace]
-
-
-_Batch = tuple[list[Tensor], list[Tensor]]
-
-
-def _record_recipe(session: Session, model: Module, loss: Any, batches: list[_Batch]) -> _Recipe:
-    """Returns model and loss as data; functions written in Python are run to record them.
-
-    Args:
-        session: The session.
-        model: The model.
-        loss: The loss.
-        batches: Inputs and targets, once for each size that batches have.
-
-    Raises:
-        ValueError: The functions do not do the same for batches of any size.
-    """
-    plain_model = isinstance(model, BuiltinModule)
-    plain_loss = isinstance(loss, BuiltinModule)
-    if plain_model and plain_loss:
-        return _Recipe(
-            module=models_pb2.ModuleSpec(handle=session.handle(model)),
-            loss=models_pb2.LossSpec(handle=session.handle(loss)),
-            alive=[],
-        )
-    with _without_effects(session, model):
-        recorded = [_record(session, model, loss, batch) for batch in batches]
-    forward, loss_program, alive = recorded[0]
-    for other_forward, other_loss, _ in recorded[1:]:
-        _require_same("the model's forward", forward, other_forward)
-        _require_same("the loss", loss_program, other_loss)
-    if plain_loss:
-        loss_spec = models_pb2.LossSpec(handle=session.handle(loss))
-    else:
-        loss_spec = models_pb2.LossSpec(program=loss_program)
-    spec = _module_spec(session, model)
-    if not plain_model:
-        spec.forward.CopyFrom(forward)
-    return _Recipe(module=spec, loss=loss_spec, alive=alive)
-
-
-def _record(
-    session: Session, model: Module, loss: Any, batch: _Batch
-) -> tuple[values_pb2.Program, values_pb2.Program, list[Trace]]:
-    inputs, targets = batch
-    returned: list[Any] = []
-
-    def run(*inputs: Tensor) -> tuple[Tensor, ...]:
-        output = model(*inputs)
-        returned[:] = output if isinstance(output, tuple) else [output]
-        return tuple(_tensors_in(returned))
-
-    forward, outputs, forward_trace = trace(session, run, inputs)
-    # The loss gets the structure that the model returned; the program knows its tensors.
-    loss_program, _, loss_trace = trace(
-        session, lambda *_: loss(*returned, *targets), [*outputs, *targets]
-    )
-    return forward, loss_program, [forward_trace, loss_trace]
-
-
-def _tensors_in(value: Any) -> Iterator[Tensor]:
-    """Yields the tensors of a structure in order: tuples, lists, mappings, dataclasses."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        yield from _tensors_in(list(value.values()))
-    elif isinstance(value, tuple | list):
-        for element in value:
-            yield from _tensors_in(element)
-    elif is_dataclass(value):
-        yield from _tensors_in(list(vars(value).values()))
-
-
-def _require_same(what: str, program: values_pb2.Program, other: values_pb2.Program) -> None:
-    if program != other:
-        raise ValueError(
-            f"{what} does something else for the last batch, which is smaller: it is recorded, "
-            "and len() and arithmetic on sizes give it plain numbers. Use x.shape[0] or x.numel() "
-            "as they are in tensor operations, or leave the last batch out with drop_last=True."
-        )
-
-
-@contextmanager
-def _without_effects(session: Session, model: Module) -> Iterator[None]:
-    """Lets the model run once without moving random numbers or running statistics."""
-    with no_grad():
-        state = RemoteObject(session.record("gradwire.random_state", (), {}))
-        buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-        try:
-            yield
-        finally:
-            for buffer, before in buffers:
-                buffer.copy_(before)
-            session.record("gradwire.set_random_state", (state,), {}, wanted=False)
-
-
-def _module_spec(session: Session, module: Module) -> models_pb2.ModuleSpec:
-    """Returns a module tree as data: what lives on the server by handle, the rest as containers."""
-    if isinstance(module, BuiltinModule):
-        return models_pb2.ModuleSpec(handle=session.handle(module))
-    spec = models_pb2.ModuleSpec(type="torch.nn.Module")
-    for name, child in module._modules.items():
-        if child is not None:
-            spec.children.add(name=name, module=_module_spec(session, child))
-    for buffer, table in ((False, module._parameters), (True, module._buffers)):
-        for name, tensor in table.items():
-            if tensor is not None:
-                value = values_pb2.Value(handle=session.handle(tensor))
-                spec.tensors.add(name=name, buffer=buffer, value=value)
-    return spec
-
-
-def _follow(events: Iterator[runs_pb2.TrainResponse], epochs: int, progress: bool) -> TrainResult:
-    """Follows a run to its end and shows how it goes."""
-    result = TrainResult()
-    with tqdm(disable=not progress, unit="step", dynamic_ncols=True) as bar:
-        for event in events:
-            match event.WhichOneof("event"):
-                case "started":
-                    result.device = event.started.device
-                    bar.total = event.started.num_steps
-                    bar.set_description(f"training on {result.device}")
-                case "progress":
-                    step = event.progress
-                    result.losses.extend(step.losses)
-                    bar.update(step.step - bar.n)
-                    bar.set_postfix_str(
-                        f"epoch {step.epoch}/{epochs}, loss {step.mean_loss:.4f}", refresh=False
-                    )
-                case "ended":
-                    result.num_steps = event.ended.num_steps
-                    result.mean_loss = event.ended.mean_loss
-                    result.elapsed_seconds = event.ended.elapsed_seconds
-    return result

@@ -122,7 +122,7 @@ async function main() {
     },
     metadata,
   );
-  for await (const event of events) {
+  for await (const { event } of events) {
     if (event.started) {
       console.log(`training on ${event.started.device}`);
     }

@@ -68,6 +68,9 @@ class Settings(BaseSettings):
     storage_cache_bytes: int = Field(
         64 * 1024**3, ge=0, description="Most bytes of copies of remote data on the local disk."
     )
+    resume_runs: bool = Field(
+        True, description="Go on with runs that a server on the same storage has left."
+    )
     log_format: LogFormat = Field("text", description="How to log: json or text.")
     log_level: str = Field(
         "info", description="debug, info, warning or error; of modules: info,sessions=debug."

@@ -24,6 +24,7 @@ from gradwire_server.observability.metrics import Metrics
 from gradwire_server.observability.observer import Observer
 from gradwire_server.observability.tracing import Tracing, TracingUnavailableError
 from gradwire_server.page import Page
+from gradwire_server.runs.registry import RunRegistry
 from gradwire_server.sessions.registry import SessionRegistry
 from gradwire_server.storage import Storage, StorageConfig
 from gradwire_server.transport.addresses import Address
@@ -33,6 +34,7 @@ from gradwire_server.transport.front import FrontRpcs, installed_version
 from gradwire_server.transport.handlers import Handlers
 from gradwire_server.transport.health import SERVICE_NAME as HEALTH_SERVICE
 from gradwire_server.transport.health import Health
+from gradwire_server.transport.kept import KeptRpcs
 from gradwire_server.transport.listening import listen
 from gradwire_server.transport.options import server_options
 from gradwire_server.transport.routes import SERVICES
@@ -88,6 +90,7 @@ class Server:
         self.pool = WorkerPool(launcher)
         quotas = Quotas(settings.limits, settings.tenants)
         self.registry = SessionRegistry(self.pool, settings.limits, quotas)
+        self.runs = RunRegistry(self.storage, self.registry, resumes=settings.resume_runs)
         self.traffic = Traffic()
         self._tokens = _make_tokens(settings)
         self._credentials = _make_credentials(settings)
@@ -134,6 +137,7 @@ class Server:
         )
         self._spawn(self.registry.expire())
         self._spawn(self.lookout.keep_telling())
+        self._spawn(self.runs.start())
 
     async def stop(self, drain_timeout_seconds: float) -> None:
         """Refuses new calls, lets those in flight finish, and ends.
@@ -147,6 +151,7 @@ class Server:
             await self.page.stop()
         self.registry.placement.close(self.traffic.close(shutting_down()))
         log.info("stopping", calls_in_flight=self.traffic.num_calls)
+        await self.runs.stop()
         try:
             async with asyncio.timeout(drain_timeout_seconds):
                 await self.traffic.idle()
@@ -181,8 +186,16 @@ class Server:
         )
         front = FrontRpcs(self.registry, self.pool, self.lookout)
         datasets = DatasetRpcs(self.storage, self._settings.limits, self.registry.quotas)
+        kept = KeptRpcs(self.runs, self.registry, self.storage)
         handlers = Handlers(
-            self.registry, front, datasets, self.traffic, self._observer, self._tokens
+            self.registry,
+            self.runs,
+            front,
+            datasets,
+            kept,
+            self.traffic,
+            self._observer,
+            self._tokens,
         )
         server.add_generic_rpc_handlers(handlers.generic_handlers())
         self.health.add_to(server)

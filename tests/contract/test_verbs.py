@@ -5,7 +5,7 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2
 
-from gradwire.v1 import models_pb2, runs_pb2, server_pb2, values_pb2
+from gradwire.v1 import models_pb2, server_pb2, values_pb2
 from gradwire_server.server import Server
 from tests.fakes.server import Client, details_of, info_of, running
 
@@ -114,31 +114,6 @@ async def test_what_is_no_message_is_invalid_for_every_route(
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await client.channel.unary_unary(f"/gradwire.v1.{method}")(payload)
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT, method
-
-
-async def test_a_run_reports_its_events_and_ends(client: Client) -> None:
-    name = await client.session()
-    call = client.runs.Train(runs_pb2.TrainRequest(name=name, epochs=100))
-    assert [event.number async for event in call] == list(range(1, 101))
-
-
-async def test_a_run_asked_for_again_is_followed_from_its_first_event(client: Client) -> None:
-    name = await client.session()
-    request = runs_pb2.TrainRequest(name=name, epochs=3, request_id="id", batch_size=HOLD)
-    first = client.runs.Train(request)
-    assert [(await first.read()).number for _ in range(3)] == [1, 2, 3]
-    second = client.runs.Train(request)
-    assert [(await second.read()).number for _ in range(3)] == [1, 2, 3]
-    first.cancel()
-    second.cancel()
-
-
-async def test_a_cancelled_run_ends_at_the_worker(server: Server, client: Client) -> None:
-    name = await client.session()
-    call = client.runs.Train(runs_pb2.TrainRequest(name=name, epochs=1, batch_size=HOLD))
-    assert (await call.read()).number == 1
-    call.cancel()
-    await idle(server, name)
 
 
 async def test_the_server_tells_what_it_is(client: Client) -> None:

@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from gradwire.v1 import (
+    checkpoints_pb2_grpc,
     datasets_pb2_grpc,
     models_pb2_grpc,
     runs_pb2_grpc,
@@ -36,6 +37,7 @@ class Client:
         self.sessions: Any = sessions_pb2_grpc.SessionServiceStub(channel)
         self.models: Any = models_pb2_grpc.ModelServiceStub(channel)
         self.runs: Any = runs_pb2_grpc.RunServiceStub(channel)
+        self.checkpoints: Any = checkpoints_pb2_grpc.CheckpointServiceStub(channel)
         self.datasets: Any = datasets_pb2_grpc.DatasetServiceStub(channel)
         self.server: Any = server_pb2_grpc.ServerServiceStub(channel)
 

@@ -7,7 +7,9 @@ A CALL is obeyed by its method:
 * ``Execute`` counts too; its answer has the count in place of values.
 * ``Backward`` obeys its handle: with ``HOLD`` it is not answered until it is cancelled, or until
   a ZeroGrad of the session releases it; with ``DIE`` the process ends; with ``FAIL`` it fails.
-* ``Train`` reports `epochs` events at once and ends; with a batch_size of ``HOLD`` it does not end.
+* ``Train`` begins, reports `epochs` steps at once and ends; with a batch_size of ``HOLD`` it does
+  not end until ``CancelRun`` or ``PauseRun``, with ``DIE`` the process ends, with ``FAIL`` it
+  fails.
 * ``CreateModel`` tells its session's name; with the model_id "bad" it fails.
 """
 
@@ -43,6 +45,7 @@ class FakeSession:
     name: str
     count: int = 0
     held: list[int] = field(default_factory=list)
+    runs: dict[str, int] = field(default_factory=dict)
 
 
 class FakeWorker:
@@ -77,7 +80,8 @@ class FakeWorker:
                     )
                     self.reply(frame.call)
                 case FrameKind.CLOSE_SESSION:
-                    for call in self._sessions.pop(frame.session).held:
+                    closed = self._sessions.pop(frame.session)
+                    for call in (*closed.held, *closed.runs.values()):
                         self.fail(call, Reason.SESSION_NOT_FOUND)
                     self.reply(frame.call)
                 case FrameKind.CALL:
@@ -116,6 +120,8 @@ class FakeWorker:
                     self.reply(session.held.pop(0))
             case "Train":
                 self.train(frame, session)
+            case "CancelRun" | "PauseRun":
+                self.stop_run(frame, session)
             case "CreateModel":
                 request = models_pb2.CreateModelRequest.FromString(frame.payload)
                 if request.model_id == "bad":
@@ -139,13 +145,42 @@ class FakeWorker:
 
     def train(self, frame: Frame, session: FakeSession) -> None:
         request = runs_pb2.TrainRequest.FromString(frame.payload)
-        for number in range(1, request.epochs + 1):
-            event = runs_pb2.TrainResponse(number=number).SerializeToString()
-            self.send(Frame(kind=FrameKind.EVENT, call=frame.call, payload=event))
-        if request.batch_size == Handle.HOLD:
-            session.held.append(frame.call)
+        if not request.epochs:
+            self.fail(frame.call, Reason.INVALID_REQUEST)
+            return
+        started = runs_pb2.RunStarted(
+            num_steps=request.epochs,
+            display_name=request.display_name,
+            cancel_on_disconnect=request.cancel_on_disconnect,
+        )
+        self.event(frame.call, runs_pb2.RunEvent(started=started))
+        for step in range(1, request.epochs + 1):
+            progress = runs_pb2.RunProgress(step=step, losses=[1 / step])
+            self.event(frame.call, runs_pb2.RunEvent(progress=progress))
+        match request.batch_size:
+            case Handle.HOLD:
+                session.runs[request.run] = frame.call
+            case Handle.DIE:
+                os._exit(3)
+            case Handle.FAIL:
+                self.fail(frame.call, Reason.OPERATION_FAILED)
+            case _:
+                self.end_run(frame.call, runs_pb2.RUN_STATE_SUCCEEDED)
+
+    def end_run(self, call: int, state: "runs_pb2.RunState") -> None:
+        self.event(call, runs_pb2.RunEvent(ended=runs_pb2.RunEnded(state=state)))
+        self.send(Frame(kind=FrameKind.END, call=call))
+
+    def stop_run(self, frame: Frame, session: FakeSession) -> None:
+        call = session.runs.pop(runs_pb2.CancelRunRequest.FromString(frame.payload).name)
+        self.reply(frame.call)
+        if frame.method == "CancelRun":
+            self.end_run(call, runs_pb2.RUN_STATE_CANCELLED)
         else:
-            self.send(Frame(kind=FrameKind.END, call=frame.call))
+            self.send(Frame(kind=FrameKind.END, call=call))
+
+    def event(self, call: int, event: runs_pb2.RunEvent) -> None:
+        self.send(Frame(kind=FrameKind.EVENT, call=call, payload=event.SerializeToString()))
 
     def reply(self, call: int, message: Message | None = None) -> None:
         payload = b"" if message is None else message.SerializeToString()

@@ -176,7 +176,7 @@ def test_train_equals_a_loop_over_a_data_loader_bit_for_bit(stubs: Stubs, model:
         shuffle=True,
         seed=3,
     )
-    events = list(stubs.runs.Train(request))
+    events = [response.event for response in stubs.runs.Train(request)]
     expected, optimizer = local_net()
     torch.manual_seed(3)
     loader = torch.utils.data.DataLoader(

@@ -14,8 +14,9 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 import gradwire
+from gradwire.bar import ProgressBar
+from gradwire.runs import Run
 from gradwire.session import Session
-from gradwire.training import TrainResult
 from tests.parity.comparing import comparable
 
 NUM_SAMPLES = 22
@@ -64,7 +65,7 @@ def local_losses(
 
 def assert_trains_the_same(
     build: Callable[[Any], tuple[Any, Any, Any]], arrays: tuple[Any, Any], **options: Any
-) -> TrainResult:
+) -> Run:
     """Asserts that losses, weights, buffers and the random numbers after training are equal.
 
     Args:
@@ -80,7 +81,7 @@ def assert_trains_the_same(
 
     gradwire.manual_seed(0)
     remote_model, remote_loss, remote_optimizer = build(gradwire)
-    result: TrainResult = gradwire.train(
+    result: Run = gradwire.train(
         remote_model,
         arrays,
         loss=remote_loss,
@@ -273,15 +274,14 @@ def test_an_interrupt_stops_the_run_and_keeps_its_steps(
     model, loss, optimizer = plain(gradwire)
     before = comparable(model.state_dict())
     started = threading.Event()
-    follow = gradwire.Session.stream
+    update = ProgressBar.update
 
-    def stream(self: Session, *args: Any) -> Any:
-        for number, event in enumerate(follow(self, *args)):
-            if number == 2:
-                started.set()
-            yield event
+    def tell(self: ProgressBar, event: Any, history: Any) -> None:
+        if event.HasField("progress"):
+            started.set()
+        update(self, event, history)
 
-    monkeypatch.setattr(gradwire.Session, "stream", stream)
+    monkeypatch.setattr(ProgressBar, "update", tell)
 
     def interrupt() -> None:
         assert started.wait(30)
@@ -297,24 +297,35 @@ def test_an_interrupt_stops_the_run_and_keeps_its_steps(
             optimizer=optimizer,
             epochs=10_000_000,
             batch_size=2,
-            progress=False,
+            on_nonfinite="skip",
         )
     thread.join()
 
+    assert gradwire.runs.list()[0].state == "CANCELLED"
     after = comparable(model.state_dict())
     assert after != before
     assert comparable(model.state_dict()) == after
     assert gradwire.ones(2).sum().item() == 2.0
 
 
-def test_the_progress_bar_tells_device_and_loss(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_progress_bar_tells_device_loss_and_evaluations(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     model, loss, optimizer = plain(gradwire)
-    gradwire.train(model, data(), loss=loss, optimizer=optimizer, epochs=3, batch_size=4)
+    options = {"loss": loss, "optimizer": optimizer, "epochs": 3, "batch_size": 4}
+    gradwire.train(model, data(), validation=data(), progress=True, **options)
 
     shown = capsys.readouterr()
     assert shown.out == ""
     assert "training on cpu" in shown.err
+    assert "18/18" in shown.err
     assert "epoch 3/3, loss " in shown.err
+    assert "validation loss " in shown.err
+    assert "samples/s" in shown.err
+
+    gradwire.train(model, data(), **options)
+    gradwire.train(model, data(), progress=False, **options)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_data_of_unequal_length_is_refused() -> None:
@@ -327,14 +338,14 @@ def test_data_of_unequal_length_is_refused() -> None:
         )
 
 
-def test_a_function_that_takes_sizes_as_plain_numbers_is_refused_for_unequal_batches() -> None:
-    model, _, optimizer = plain(gradwire)
-    before = comparable(model.state_dict())
+def test_functions_may_take_sizes_as_plain_numbers() -> None:
+    def build(torch: Any) -> tuple[Any, Any, Any]:
+        model, _, optimizer = plain(torch)
 
-    def loss(outputs: Any, targets: Any) -> Any:
-        return (outputs - targets).pow(2).sum() / len(targets)
+        def loss(outputs: Any, targets: Any) -> Any:
+            weights = [1.0 / len(targets)] * len(targets)
+            return ((outputs - targets).pow(2)[:, 0] * torch.tensor(weights)).sum()
 
-    with pytest.raises(ValueError, match=r"the loss does something else .* drop_last=True"):
-        gradwire.train(model, data(), loss=loss, optimizer=optimizer, batch_size=4, progress=False)
+        return model, loss, optimizer
 
-    assert comparable(model.state_dict()) == before
+    assert_trains_the_same(build, data(), epochs=2, batch_size=4)

@@ -89,7 +89,17 @@ def test_the_server_imports_of_the_client_only_the_contract() -> None:
             ),
         ),
         ("transport", ("torch", "gradwire_server.engine", "gradwire_server.page")),
-        ("sessions", ("torch", "grpc", "gradwire_server.engine", "gradwire_server.transport")),
+        ("runs", ("torch", "grpc", "gradwire_server.engine", "gradwire_server.transport")),
+        (
+            "sessions",
+            (
+                "torch",
+                "grpc",
+                "gradwire_server.engine",
+                "gradwire_server.runs",
+                "gradwire_server.transport",
+            ),
+        ),
         (
             "workers",
             (

@@ -22,27 +22,111 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from gradwire.v1 import errors_pb2 as gradwire_dot_v1_dot_errors__pb2
 from gradwire.v1 import models_pb2 as gradwire_dot_v1_dot_models__pb2
 from gradwire.v1 import values_pb2 as gradwire_dot_v1_dot_values__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16gradwire/v1/runs.proto\x12\x0bgradwire.v1\x1a\x18gradwire/v1/models.proto\x1a\x18gradwire/v1/values.proto\"\xa3\x03\n\x0cTrainRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\"\n\x06inputs\x18\x04 \x03(\x0b\x32\x12.gradwire.v1.Value\x12#\n\x07targets\x18\x05 \x03(\x0b\x32\x12.gradwire.v1.Value\x12#\n\x04loss\x18\x06 \x01(\x0b\x32\x15.gradwire.v1.LossSpec\x12-\n\toptimizer\x18\x07 \x01(\x0b\x32\x1a.gradwire.v1.OptimizerSpec\x12\x0e\n\x06\x65pochs\x18\x08 \x01(\x05\x12\x12\n\nbatch_size\x18\t \x01(\x05\x12\x0f\n\x07shuffle\x18\n \x01(\x08\x12\x11\n\tdrop_last\x18\x0b \x01(\x08\x12\x11\n\x04seed\x18\x0c \x01(\x03H\x00\x88\x01\x01\x12\x1b\n\x0e\x63lip_grad_norm\x18\r \x01(\x01H\x01\x88\x01\x01\x12$\n\x17report_interval_seconds\x18\x0e \x01(\x01H\x02\x88\x01\x01\x42\x07\n\x05_seedB\x11\n\x0f_clip_grad_normB\x1a\n\x18_report_interval_seconds\"\xaa\x01\n\rTrainResponse\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12*\n\x07started\x18\x02 \x01(\x0b\x32\x17.gradwire.v1.RunStartedH\x00\x12,\n\x08progress\x18\x03 \x01(\x0b\x32\x18.gradwire.v1.RunProgressH\x00\x12&\n\x05\x65nded\x18\x04 \x01(\x0b\x32\x15.gradwire.v1.RunEndedH\x00\x42\x07\n\x05\x65vent\"]\n\nRunStarted\x12\x13\n\x0bnum_samples\x18\x01 \x01(\x03\x12\x17\n\x0fsteps_per_epoch\x18\x02 \x01(\x03\x12\x11\n\tnum_steps\x18\x03 \x01(\x03\x12\x0e\n\x06\x64\x65vice\x18\x04 \x01(\t\"\x99\x01\n\x0bRunProgress\x12\r\n\x05\x65poch\x18\x01 \x01(\x05\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12\x0e\n\x06losses\x18\x03 \x03(\x01\x12\x11\n\tmean_loss\x18\x04 \x01(\x01\x12\x15\n\rlearning_rate\x18\x05 \x01(\x01\x12\x1a\n\x12samples_per_second\x18\x06 \x01(\x01\x12\x17\n\x0f\x65lapsed_seconds\x18\x07 \x01(\x01\"I\n\x08RunEnded\x12\x11\n\tnum_steps\x18\x01 \x01(\x03\x12\x11\n\tmean_loss\x18\x02 \x01(\x01\x12\x17\n\x0f\x65lapsed_seconds\x18\x03 \x01(\x01\x32N\n\nRunService\x12@\n\x05Train\x12\x19.gradwire.v1.TrainRequest\x1a\x1a.gradwire.v1.TrainResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16gradwire/v1/runs.proto\x12\x0bgradwire.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18gradwire/v1/errors.proto\x1a\x18gradwire/v1/models.proto\x1a\x18gradwire/v1/values.proto\"\xad\x07\n\x0cTrainRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\"\n\x06inputs\x18\x04 \x03(\x0b\x32\x12.gradwire.v1.Value\x12#\n\x07targets\x18\x05 \x03(\x0b\x32\x12.gradwire.v1.Value\x12#\n\x04loss\x18\x06 \x01(\x0b\x32\x15.gradwire.v1.LossSpec\x12-\n\toptimizer\x18\x07 \x01(\x0b\x32\x1a.gradwire.v1.OptimizerSpec\x12\x0e\n\x06\x65pochs\x18\x08 \x01(\x05\x12\x12\n\nbatch_size\x18\t \x01(\x05\x12\x0f\n\x07shuffle\x18\n \x01(\x08\x12\x11\n\tdrop_last\x18\x0b \x01(\x08\x12\x11\n\x04seed\x18\x0c \x01(\x03H\x00\x88\x01\x01\x12\x1b\n\x0e\x63lip_grad_norm\x18\r \x01(\x01H\x01\x88\x01\x01\x12$\n\x17report_interval_seconds\x18\x0e \x01(\x01H\x02\x88\x01\x01\x12\r\n\x05steps\x18\x14 \x01(\x03\x12+\n\nvalidation\x18\x15 \x01(\x0b\x32\x17.gradwire.v1.Validation\x12$\n\x07metrics\x18\x16 \x03(\x0b\x32\x13.gradwire.v1.Metric\x12)\n\tscheduler\x18\x17 \x01(\x0b\x32\x16.gradwire.v1.Scheduler\x12\x1c\n\x0f\x63lip_grad_value\x18\x18 \x01(\x01H\x03\x88\x01\x01\x12\x12\n\naccumulate\x18\x19 \x01(\x05\x12)\n\tprecision\x18\x1a \x01(\x0e\x32\x16.gradwire.v1.Precision\x12\x32\n\x0e\x65\x61rly_stopping\x18\x1b \x01(\x0b\x32\x1a.gradwire.v1.EarlyStopping\x12\x31\n\ncheckpoint\x18\x1c \x01(\x0b\x32\x1d.gradwire.v1.CheckpointPolicy\x12\x32\n\x0emoving_average\x18\x1d \x01(\x0b\x32\x1a.gradwire.v1.MovingAverage\x12.\n\x0con_nonfinite\x18\x1e \x01(\x0e\x32\x18.gradwire.v1.OnNonFinite\x12\x14\n\x0c\x64isplay_name\x18\x1f \x01(\t\x12\x1c\n\x14\x63\x61ncel_on_disconnect\x18  \x01(\x08\x12\x0b\n\x03run\x18! \x01(\tB\x07\n\x05_seedB\x11\n\x0f_clip_grad_normB\x1a\n\x18_report_interval_secondsB\x12\n\x10_clip_grad_value\"~\n\nValidation\x12\"\n\x06inputs\x18\x01 \x03(\x0b\x32\x12.gradwire.v1.Value\x12#\n\x07targets\x18\x02 \x03(\x0b\x32\x12.gradwire.v1.Value\x12\x12\n\nbatch_size\x18\x03 \x01(\x05\x12\x13\n\x0b\x65very_steps\x18\x04 \x01(\x03\"x\n\x06Metric\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x0btorchmetric\x18\x02 \x01(\x0b\x32\x18.gradwire.v1.TorchMetricH\x00\x12\'\n\x07program\x18\x03 \x01(\x0b\x32\x14.gradwire.v1.ProgramH\x00\x42\x06\n\x04kind\"\x94\x01\n\x0bTorchMetric\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x34\n\x06kwargs\x18\x02 \x03(\x0b\x32$.gradwire.v1.TorchMetric.KwargsEntry\x1a\x41\n\x0bKwargsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12!\n\x05value\x18\x02 \x01(\x0b\x32\x12.gradwire.v1.Value:\x02\x38\x01\"\xe3\x01\n\tScheduler\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x32\n\x06kwargs\x18\x02 \x03(\x0b\x32\".gradwire.v1.Scheduler.KwargsEntry\x12\x0e\n\x06handle\x18\x03 \x01(\x03\x12\x30\n\x08interval\x18\x04 \x01(\x0e\x32\x1e.gradwire.v1.SchedulerInterval\x12\x0f\n\x07monitor\x18\x05 \x01(\t\x1a\x41\n\x0bKwargsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12!\n\x05value\x18\x02 \x01(\x0b\x32\x12.gradwire.v1.Value:\x02\x38\x01\"\x86\x01\n\rEarlyStopping\x12\x0f\n\x07monitor\x18\x01 \x01(\t\x12\x10\n\x08patience\x18\x02 \x01(\x05\x12\x11\n\tmin_delta\x18\x03 \x01(\x01\x12)\n\tdirection\x18\x04 \x01(\x0e\x32\x16.gradwire.v1.Direction\x12\x14\n\x0crestore_best\x18\x05 \x01(\x08\"\xb2\x01\n\x10\x43heckpointPolicy\x12\x10\n\x08\x64isabled\x18\x01 \x01(\x08\x12\x13\n\x0b\x65very_steps\x18\x02 \x01(\x03\x12\x15\n\revery_seconds\x18\x03 \x01(\x01\x12\x11\n\tkeep_last\x18\x04 \x01(\x05\x12\x11\n\tkeep_best\x18\x05 \x01(\x08\x12\x0f\n\x07monitor\x18\x06 \x01(\t\x12)\n\tdirection\x18\x07 \x01(\x0e\x32\x16.gradwire.v1.Direction\"\x1e\n\rMovingAverage\x12\r\n\x05\x64\x65\x63\x61y\x18\x01 \x01(\x01\"5\n\rTrainResponse\x12$\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x15.gradwire.v1.RunEvent\"\xc0\x03\n\x08RunEvent\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x07\x63reated\x18\x03 \x01(\x0b\x32\x17.gradwire.v1.RunCreatedH\x00\x12*\n\x07started\x18\x04 \x01(\x0b\x32\x17.gradwire.v1.RunStartedH\x00\x12,\n\x08progress\x18\x05 \x01(\x0b\x32\x18.gradwire.v1.RunProgressH\x00\x12\x30\n\nvalidation\x18\x06 \x01(\x0b\x32\x1a.gradwire.v1.RunValidationH\x00\x12\x30\n\ncheckpoint\x18\x07 \x01(\x0b\x32\x1a.gradwire.v1.RunCheckpointH\x00\x12*\n\x07warning\x18\x08 \x01(\x0b\x32\x17.gradwire.v1.RunWarningH\x00\x12\x33\n\x0cstate_change\x18\t \x01(\x0b\x32\x1b.gradwire.v1.RunStateChangeH\x00\x12&\n\x05\x65nded\x18\n \x01(\x0b\x32\x15.gradwire.v1.RunEndedH\x00\x42\x07\n\x05\x65vent\"\x1a\n\nRunCreated\x12\x0c\n\x04name\x18\x01 \x01(\t\"\xa7\x01\n\nRunStarted\x12\x13\n\x0bnum_samples\x18\x01 \x01(\x03\x12\x19\n\x11\x62\x61tches_per_epoch\x18\x02 \x01(\x03\x12\x11\n\tnum_steps\x18\x03 \x01(\x03\x12\x0e\n\x06\x64\x65vice\x18\x04 \x01(\t\x12\x12\n\nnum_epochs\x18\x05 \x01(\x05\x12\x14\n\x0c\x64isplay_name\x18\x06 \x01(\t\x12\x1c\n\x14\x63\x61ncel_on_disconnect\x18\x07 \x01(\x08\"\xde\x01\n\x0bRunProgress\x12\r\n\x05\x65poch\x18\x01 \x01(\x05\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12\x0e\n\x06losses\x18\x03 \x03(\x01\x12\x11\n\tmean_loss\x18\x04 \x01(\x01\x12\x16\n\x0elearning_rates\x18\x05 \x03(\x01\x12\x1a\n\x12samples_per_second\x18\x06 \x01(\x01\x12\x17\n\x0f\x65lapsed_seconds\x18\x07 \x01(\x01\x12\x11\n\tgrad_norm\x18\x08 \x01(\x01\x12\x19\n\x11remaining_seconds\x18\t \x01(\x01\x12\x14\n\x0cmemory_bytes\x18\n \x01(\x03\"\x93\x01\n\rRunValidation\x12\r\n\x05\x65poch\x18\x01 \x01(\x05\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12\x36\n\x06values\x18\x03 \x03(\x0b\x32&.gradwire.v1.RunValidation.ValuesEntry\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"p\n\rRunCheckpoint\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12\x11\n\tnum_bytes\x18\x03 \x01(\x03\x12\x0c\n\x04\x62\x65st\x18\x04 \x01(\x08\x12\x0f\n\x07\x64ropped\x18\x05 \x03(\t\x12\x11\n\tkeep_last\x18\x06 \x01(\x05\"O\n\nRunWarning\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\x03\x12\x12\n\nparameters\x18\x04 \x03(\t\"T\n\x0eRunStateChange\x12$\n\x05state\x18\x01 \x01(\x0e\x32\x15.gradwire.v1.RunState\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\x03\"\xc4\x01\n\x08RunEnded\x12\x11\n\tnum_steps\x18\x01 \x01(\x03\x12\x11\n\tmean_loss\x18\x02 \x01(\x01\x12\x17\n\x0f\x65lapsed_seconds\x18\x03 \x01(\x01\x12$\n\x05state\x18\x04 \x01(\x0e\x32\x15.gradwire.v1.RunState\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12%\n\x07\x66\x61ilure\x18\x06 \x01(\x0b\x32\x14.gradwire.v1.Failure\x12\x1c\n\x14moving_average_model\x18\x07 \x01(\t\"\xf7\x03\n\x03Run\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12$\n\x05state\x18\x03 \x01(\x0e\x32\x15.gradwire.v1.RunState\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nlast_event\x18\x07 \x01(\x03\x12\x0c\n\x04step\x18\x08 \x01(\x03\x12\x11\n\tnum_steps\x18\t \x01(\x03\x12\r\n\x05\x65poch\x18\n \x01(\x05\x12\x12\n\nnum_epochs\x18\x0b \x01(\x05\x12\x11\n\tmean_loss\x18\x0c \x01(\x01\x12\x34\n\nvalidation\x18\r \x03(\x0b\x32 .gradwire.v1.Run.ValidationEntry\x12\x0e\n\x06\x64\x65vice\x18\x0e \x01(\t\x12\x17\n\x0f\x65lapsed_seconds\x18\x0f \x01(\x01\x12\x13\n\x0b\x63heckpoints\x18\x10 \x03(\t\x12\x16\n\x0enum_recoveries\x18\x11 \x01(\x05\x12\r\n\x05model\x18\x12 \x01(\t\x1a\x31\n\x0fValidationEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x1d\n\rGetRunRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"/\n\x0eGetRunResponse\x12\x1d\n\x03run\x18\x01 \x01(\x0b\x32\x10.gradwire.v1.Run\"8\n\x0fListRunsRequest\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\"K\n\x10ListRunsResponse\x12\x1e\n\x04runs\x18\x01 \x03(\x0b\x32\x10.gradwire.v1.Run\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"3\n\x0fWatchRunRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nfrom_event\x18\x04 \x01(\x03\"8\n\x10WatchRunResponse\x12$\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x15.gradwire.v1.RunEvent\" \n\x10\x43\x61ncelRunRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"2\n\x11\x43\x61ncelRunResponse\x12\x1d\n\x03run\x18\x01 \x01(\x0b\x32\x10.gradwire.v1.Run\"\x1f\n\x0fPauseRunRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"1\n\x10PauseRunResponse\x12\x1d\n\x03run\x18\x01 \x01(\x0b\x32\x10.gradwire.v1.Run\"N\n\x10ResumeRunRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rreported_step\x18\x04 \x01(\x03\x12\x15\n\rreported_rank\x18\x05 \x01(\x05\"2\n\x11ResumeRunResponse\x12\x1d\n\x03run\x18\x01 \x01(\x0b\x32\x10.gradwire.v1.Run\" \n\x10\x44\x65leteRunRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x13\n\x11\x44\x65leteRunResponse*r\n\x11SchedulerInterval\x12\"\n\x1eSCHEDULER_INTERVAL_UNSPECIFIED\x10\x00\x12\x1b\n\x17SCHEDULER_INTERVAL_STEP\x10\x01\x12\x1c\n\x18SCHEDULER_INTERVAL_EPOCH\x10\x02*U\n\tPrecision\x12\x19\n\x15PRECISION_UNSPECIFIED\x10\x00\x12\x16\n\x12PRECISION_BFLOAT16\x10\x01\x12\x15\n\x11PRECISION_FLOAT16\x10\x02*L\n\tDirection\x12\x19\n\x15\x44IRECTION_UNSPECIFIED\x10\x00\x12\x11\n\rDIRECTION_MIN\x10\x01\x12\x11\n\rDIRECTION_MAX\x10\x02*u\n\x0bOnNonFinite\x12\x1d\n\x19ON_NON_FINITE_UNSPECIFIED\x10\x00\x12\x17\n\x13ON_NON_FINITE_RAISE\x10\x01\x12\x16\n\x12ON_NON_FINITE_STOP\x10\x02\x12\x16\n\x12ON_NON_FINITE_SKIP\x10\x03*\xb0\x01\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10RUN_STATE_QUEUED\x10\x01\x12\x15\n\x11RUN_STATE_RUNNING\x10\x02\x12\x14\n\x10RUN_STATE_PAUSED\x10\x03\x12\x17\n\x13RUN_STATE_SUCCEEDED\x10\x04\x12\x14\n\x10RUN_STATE_FAILED\x10\x05\x12\x17\n\x13RUN_STATE_CANCELLED\x10\x06\x32\xd2\x04\n\nRunService\x12@\n\x05Train\x12\x19.gradwire.v1.TrainRequest\x1a\x1a.gradwire.v1.TrainResponse0\x01\x12\x41\n\x06GetRun\x12\x1a.gradwire.v1.GetRunRequest\x1a\x1b.gradwire.v1.GetRunResponse\x12G\n\x08ListRuns\x12\x1c.gradwire.v1.ListRunsRequest\x1a\x1d.gradwire.v1.ListRunsResponse\x12I\n\x08WatchRun\x12\x1c.gradwire.v1.WatchRunRequest\x1a\x1d.gradwire.v1.WatchRunResponse0\x01\x12J\n\tCancelRun\x12\x1d.gradwire.v1.CancelRunRequest\x1a\x1e.gradwire.v1.CancelRunResponse\x12G\n\x08PauseRun\x12\x1c.gradwire.v1.PauseRunRequest\x1a\x1d.gradwire.v1.PauseRunResponse\x12J\n\tResumeRun\x12\x1d.gradwire.v1.ResumeRunRequest\x1a\x1e.gradwire.v1.ResumeRunResponse\x12J\n\tDeleteRun\x12\x1d.gradwire.v1.DeleteRunRequest\x1a\x1e.gradwire.v1.DeleteRunResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gradwire.v1.runs_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TRAINREQUEST']._serialized_start=92
-  _globals['_TRAINREQUEST']._serialized_end=511
-  _globals['_TRAINRESPONSE']._serialized_start=514
-  _globals['_TRAINRESPONSE']._serialized_end=684
-  _globals['_RUNSTARTED']._serialized_start=686
-  _globals['_RUNSTARTED']._serialized_end=779
-  _globals['_RUNPROGRESS']._serialized_start=782
-  _globals['_RUNPROGRESS']._serialized_end=935
-  _globals['_RUNENDED']._serialized_start=937
-  _globals['_RUNENDED']._serialized_end=1010
-  _globals['_RUNSERVICE']._serialized_start=1012
-  _globals['_RUNSERVICE']._serialized_end=1090
+  _globals['_TORCHMETRIC_KWARGSENTRY']._loaded_options = None
+  _globals['_TORCHMETRIC_KWARGSENTRY']._serialized_options = b'8\001'
+  _globals['_SCHEDULER_KWARGSENTRY']._loaded_options = None
+  _globals['_SCHEDULER_KWARGSENTRY']._serialized_options = b'8\001'
+  _globals['_RUNVALIDATION_VALUESENTRY']._loaded_options = None
+  _globals['_RUNVALIDATION_VALUESENTRY']._serialized_options = b'8\001'
+  _globals['_RUN_VALIDATIONENTRY']._loaded_options = None
+  _globals['_RUN_VALIDATIONENTRY']._serialized_options = b'8\001'
+  _globals['_SCHEDULERINTERVAL']._serialized_start=4823
+  _globals['_SCHEDULERINTERVAL']._serialized_end=4937
+  _globals['_PRECISION']._serialized_start=4939
+  _globals['_PRECISION']._serialized_end=5024
+  _globals['_DIRECTION']._serialized_start=5026
+  _globals['_DIRECTION']._serialized_end=5102
+  _globals['_ONNONFINITE']._serialized_start=5104
+  _globals['_ONNONFINITE']._serialized_end=5221
+  _globals['_RUNSTATE']._serialized_start=5224
+  _globals['_RUNSTATE']._serialized_end=5400
+  _globals['_TRAINREQUEST']._serialized_start=151
+  _globals['_TRAINREQUEST']._serialized_end=1092
+  _globals['_VALIDATION']._serialized_start=1094
+  _globals['_VALIDATION']._serialized_end=1220
+  _globals['_METRIC']._serialized_start=1222
+  _globals['_METRIC']._serialized_end=1342
+  _globals['_TORCHMETRIC']._serialized_start=1345
+  _globals['_TORCHMETRIC']._serialized_end=1493
+  _globals['_TORCHMETRIC_KWARGSENTRY']._serialized_start=1428
+  _globals['_TORCHMETRIC_KWARGSENTRY']._serialized_end=1493
+  _globals['_SCHEDULER']._serialized_start=1496
+  _globals['_SCHEDULER']._serialized_end=1723
+  _globals['_SCHEDULER_KWARGSENTRY']._serialized_start=1428
+  _globals['_SCHEDULER_KWARGSENTRY']._serialized_end=1493
+  _globals['_EARLYSTOPPING']._serialized_start=1726
+  _globals['_EARLYSTOPPING']._serialized_end=1860
+  _globals['_CHECKPOINTPOLICY']._serialized_start=1863
+  _globals['_CHECKPOINTPOLICY']._serialized_end=2041
+  _globals['_MOVINGAVERAGE']._serialized_start=2043
+  _globals['_MOVINGAVERAGE']._serialized_end=2073
+  _globals['_TRAINRESPONSE']._serialized_start=2075
+  _globals['_TRAINRESPONSE']._serialized_end=2128
+  _globals['_RUNEVENT']._serialized_start=2131
+  _globals['_RUNEVENT']._serialized_end=2579
+  _globals['_RUNCREATED']._serialized_start=2581
+  _globals['_RUNCREATED']._serialized_end=2607
+  _globals['_RUNSTARTED']._serialized_start=2610
+  _globals['_RUNSTARTED']._serialized_end=2777
+  _globals['_RUNPROGRESS']._serialized_start=2780
+  _globals['_RUNPROGRESS']._serialized_end=3002
+  _globals['_RUNVALIDATION']._serialized_start=3005
+  _globals['_RUNVALIDATION']._serialized_end=3152
+  _globals['_RUNVALIDATION_VALUESENTRY']._serialized_start=3107
+  _globals['_RUNVALIDATION_VALUESENTRY']._serialized_end=3152
+  _globals['_RUNCHECKPOINT']._serialized_start=3154
+  _globals['_RUNCHECKPOINT']._serialized_end=3266
+  _globals['_RUNWARNING']._serialized_start=3268
+  _globals['_RUNWARNING']._serialized_end=3347
+  _globals['_RUNSTATECHANGE']._serialized_start=3349
+  _globals['_RUNSTATECHANGE']._serialized_end=3433
+  _globals['_RUNENDED']._serialized_start=3436
+  _globals['_RUNENDED']._serialized_end=3632
+  _globals['_RUN']._serialized_start=3635
+  _globals['_RUN']._serialized_end=4138
+  _globals['_RUN_VALIDATIONENTRY']._serialized_start=4089
+  _globals['_RUN_VALIDATIONENTRY']._serialized_end=4138
+  _globals['_GETRUNREQUEST']._serialized_start=4140
+  _globals['_GETRUNREQUEST']._serialized_end=4169
+  _globals['_GETRUNRESPONSE']._serialized_start=4171
+  _globals['_GETRUNRESPONSE']._serialized_end=4218
+  _globals['_LISTRUNSREQUEST']._serialized_start=4220
+  _globals['_LISTRUNSREQUEST']._serialized_end=4276
+  _globals['_LISTRUNSRESPONSE']._serialized_start=4278
+  _globals['_LISTRUNSRESPONSE']._serialized_end=4353
+  _globals['_WATCHRUNREQUEST']._serialized_start=4355
+  _globals['_WATCHRUNREQUEST']._serialized_end=4406
+  _globals['_WATCHRUNRESPONSE']._serialized_start=4408
+  _globals['_WATCHRUNRESPONSE']._serialized_end=4464
+  _globals['_CANCELRUNREQUEST']._serialized_start=4466
+  _globals['_CANCELRUNREQUEST']._serialized_end=4498
+  _globals['_CANCELRUNRESPONSE']._serialized_start=4500
+  _globals['_CANCELRUNRESPONSE']._serialized_end=4550
+  _globals['_PAUSERUNREQUEST']._serialized_start=4552
+  _globals['_PAUSERUNREQUEST']._serialized_end=4583
+  _globals['_PAUSERUNRESPONSE']._serialized_start=4585
+  _globals['_PAUSERUNRESPONSE']._serialized_end=4634
+  _globals['_RESUMERUNREQUEST']._serialized_start=4636
+  _globals['_RESUMERUNREQUEST']._serialized_end=4714
+  _globals['_RESUMERUNRESPONSE']._serialized_start=4716
+  _globals['_RESUMERUNRESPONSE']._serialized_end=4766
+  _globals['_DELETERUNREQUEST']._serialized_start=4768
+  _globals['_DELETERUNREQUEST']._serialized_end=4800
+  _globals['_DELETERUNRESPONSE']._serialized_start=4802
+  _globals['_DELETERUNRESPONSE']._serialized_end=4821
+  _globals['_RUNSERVICE']._serialized_start=5403
+  _globals['_RUNSERVICE']._serialized_end=5997
 # @@protoc_insertion_point(module_scope)

@@ -27,6 +27,12 @@ if _version_not_supported:
 
 class RunServiceStub:
     """Trains models in loops on the server.
+
+    A run belongs to the server: it goes on when its caller is gone, and after a crash of its worker
+    or of the server it goes on from its last checkpoint. What it tells of itself is a log of
+    numbered events, which anybody may follow from any number on. Every RPC may also return
+    UNAUTHENTICATED, UNAVAILABLE (server stopping or worker starting; retry), RESOURCE_EXHAUSTED (a
+    limit, named in the ErrorInfo, or the storage is full), NOT_FOUND (no such run) and INTERNAL.
     """
 
     def __init__(self, channel):
@@ -40,18 +46,112 @@ class RunServiceStub:
                 request_serializer=gradwire_dot_v1_dot_runs__pb2.TrainRequest.SerializeToString,
                 response_deserializer=gradwire_dot_v1_dot_runs__pb2.TrainResponse.FromString,
                 _registered_method=True)
+        self.GetRun = channel.unary_unary(
+                '/gradwire.v1.RunService/GetRun',
+                request_serializer=gradwire_dot_v1_dot_runs__pb2.GetRunRequest.SerializeToString,
+                response_deserializer=gradwire_dot_v1_dot_runs__pb2.GetRunResponse.FromString,
+                _registered_method=True)
+        self.ListRuns = channel.unary_unary(
+                '/gradwire.v1.RunService/ListRuns',
+                request_serializer=gradwire_dot_v1_dot_runs__pb2.ListRunsRequest.SerializeToString,
+                response_deserializer=gradwire_dot_v1_dot_runs__pb2.ListRunsResponse.FromString,
+                _registered_method=True)
+        self.WatchRun = channel.unary_stream(
+                '/gradwire.v1.RunService/WatchRun',
+                request_serializer=gradwire_dot_v1_dot_runs__pb2.WatchRunRequest.SerializeToString,
+                response_deserializer=gradwire_dot_v1_dot_runs__pb2.WatchRunResponse.FromString,
+                _registered_method=True)
+        self.CancelRun = channel.unary_unary(
+                '/gradwire.v1.RunService/CancelRun',
+                request_serializer=gradwire_dot_v1_dot_runs__pb2.CancelRunRequest.SerializeToString,
+                response_deserializer=gradwire_dot_v1_dot_runs__pb2.CancelRunResponse.FromString,
+                _registered_method=True)
+        self.PauseRun = channel.unary_unary(
+                '/gradwire.v1.RunService/PauseRun',
+                request_serializer=gradwire_dot_v1_dot_runs__pb2.PauseRunRequest.SerializeToString,
+                response_deserializer=gradwire_dot_v1_dot_runs__pb2.PauseRunResponse.FromString,
+                _registered_method=True)
+        self.ResumeRun = channel.unary_unary(
+                '/gradwire.v1.RunService/ResumeRun',
+                request_serializer=gradwire_dot_v1_dot_runs__pb2.ResumeRunRequest.SerializeToString,
+                response_deserializer=gradwire_dot_v1_dot_runs__pb2.ResumeRunResponse.FromString,
+                _registered_method=True)
+        self.DeleteRun = channel.unary_unary(
+                '/gradwire.v1.RunService/DeleteRun',
+                request_serializer=gradwire_dot_v1_dot_runs__pb2.DeleteRunRequest.SerializeToString,
+                response_deserializer=gradwire_dot_v1_dot_runs__pb2.DeleteRunResponse.FromString,
+                _registered_method=True)
 
 
 class RunServiceServicer:
     """Trains models in loops on the server.
+
+    A run belongs to the server: it goes on when its caller is gone, and after a crash of its worker
+    or of the server it goes on from its last checkpoint. What it tells of itself is a log of
+    numbered events, which anybody may follow from any number on. Every RPC may also return
+    UNAUTHENTICATED, UNAVAILABLE (server stopping or worker starting; retry), RESOURCE_EXHAUSTED (a
+    limit, named in the ErrorInfo, or the storage is full), NOT_FOUND (no such run) and INTERNAL.
     """
 
     def Train(self, request, context):
-        """Trains a model and reports progress until the run ends. Between two steps of a run the
+        """Trains a model and reports what happens until the run ends. Between two steps of a run the
         worker serves other commands, so neither other sessions nor the model's own verbs wait for
-        the end of the run. The run is cancelled when the caller cancels the call; steps taken stay.
+        the end of the run. The run goes on when the call ends, unless `cancel_on_disconnect` is set.
         Returns NOT_FOUND for an unknown model, INVALID_ARGUMENT for data that is empty or whose
-        lengths differ, FAILED_PRECONDITION if there is no optimizer.
+        lengths differ, or for a recipe that makes no sense, FAILED_PRECONDITION if there is no
+        optimizer. If the run fails later, the last event says why and the call ends with that error.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRun(self, request, context):
+        """Returns a run.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRuns(self, request, context):
+        """Lists runs, newest first. Returns INVALID_ARGUMENT for a malformed page token.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchRun(self, request, context):
+        """Returns the events of a run from a number on, and follows it until it ends. The call ends with
+        OK however the run ends; its last event says how.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelRun(self, request, context):
+        """Ends a run after the step it is in; steps taken stay. Has no effect on a run that has ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PauseRun(self, request, context):
+        """Lets a run rest after the step it is in, with a checkpoint if it keeps some. Returns
+        FAILED_PRECONDITION if it has ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeRun(self, request, context):
+        """Lets a run that rests go on. Returns FAILED_PRECONDITION if it has ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteRun(self, request, context):
+        """Forgets a run that has ended, its events and its checkpoints. Returns FAILED_PRECONDITION if
+        it has not ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -65,6 +165,41 @@ def add_RunServiceServicer_to_server(servicer, server):
                     request_deserializer=gradwire_dot_v1_dot_runs__pb2.TrainRequest.FromString,
                     response_serializer=gradwire_dot_v1_dot_runs__pb2.TrainResponse.SerializeToString,
             ),
+            'GetRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRun,
+                    request_deserializer=gradwire_dot_v1_dot_runs__pb2.GetRunRequest.FromString,
+                    response_serializer=gradwire_dot_v1_dot_runs__pb2.GetRunResponse.SerializeToString,
+            ),
+            'ListRuns': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRuns,
+                    request_deserializer=gradwire_dot_v1_dot_runs__pb2.ListRunsRequest.FromString,
+                    response_serializer=gradwire_dot_v1_dot_runs__pb2.ListRunsResponse.SerializeToString,
+            ),
+            'WatchRun': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchRun,
+                    request_deserializer=gradwire_dot_v1_dot_runs__pb2.WatchRunRequest.FromString,
+                    response_serializer=gradwire_dot_v1_dot_runs__pb2.WatchRunResponse.SerializeToString,
+            ),
+            'CancelRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelRun,
+                    request_deserializer=gradwire_dot_v1_dot_runs__pb2.CancelRunRequest.FromString,
+                    response_serializer=gradwire_dot_v1_dot_runs__pb2.CancelRunResponse.SerializeToString,
+            ),
+            'PauseRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseRun,
+                    request_deserializer=gradwire_dot_v1_dot_runs__pb2.PauseRunRequest.FromString,
+                    response_serializer=gradwire_dot_v1_dot_runs__pb2.PauseRunResponse.SerializeToString,
+            ),
+            'ResumeRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeRun,
+                    request_deserializer=gradwire_dot_v1_dot_runs__pb2.ResumeRunRequest.FromString,
+                    response_serializer=gradwire_dot_v1_dot_runs__pb2.ResumeRunResponse.SerializeToString,
+            ),
+            'DeleteRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteRun,
+                    request_deserializer=gradwire_dot_v1_dot_runs__pb2.DeleteRunRequest.FromString,
+                    response_serializer=gradwire_dot_v1_dot_runs__pb2.DeleteRunResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'gradwire.v1.RunService', rpc_method_handlers)
@@ -75,6 +210,12 @@ def add_RunServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class RunService:
     """Trains models in loops on the server.
+
+    A run belongs to the server: it goes on when its caller is gone, and after a crash of its worker
+    or of the server it goes on from its last checkpoint. What it tells of itself is a log of
+    numbered events, which anybody may follow from any number on. Every RPC may also return
+    UNAUTHENTICATED, UNAVAILABLE (server stopping or worker starting; retry), RESOURCE_EXHAUSTED (a
+    limit, named in the ErrorInfo, or the storage is full), NOT_FOUND (no such run) and INTERNAL.
     """
 
     @staticmethod
@@ -94,6 +235,195 @@ class RunService:
             '/gradwire.v1.RunService/Train',
             gradwire_dot_v1_dot_runs__pb2.TrainRequest.SerializeToString,
             gradwire_dot_v1_dot_runs__pb2.TrainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gradwire.v1.RunService/GetRun',
+            gradwire_dot_v1_dot_runs__pb2.GetRunRequest.SerializeToString,
+            gradwire_dot_v1_dot_runs__pb2.GetRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRuns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gradwire.v1.RunService/ListRuns',
+            gradwire_dot_v1_dot_runs__pb2.ListRunsRequest.SerializeToString,
+            gradwire_dot_v1_dot_runs__pb2.ListRunsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/gradwire.v1.RunService/WatchRun',
+            gradwire_dot_v1_dot_runs__pb2.WatchRunRequest.SerializeToString,
+            gradwire_dot_v1_dot_runs__pb2.WatchRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gradwire.v1.RunService/CancelRun',
+            gradwire_dot_v1_dot_runs__pb2.CancelRunRequest.SerializeToString,
+            gradwire_dot_v1_dot_runs__pb2.CancelRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gradwire.v1.RunService/PauseRun',
+            gradwire_dot_v1_dot_runs__pb2.PauseRunRequest.SerializeToString,
+            gradwire_dot_v1_dot_runs__pb2.PauseRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gradwire.v1.RunService/ResumeRun',
+            gradwire_dot_v1_dot_runs__pb2.ResumeRunRequest.SerializeToString,
+            gradwire_dot_v1_dot_runs__pb2.ResumeRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gradwire.v1.RunService/DeleteRun',
+            gradwire_dot_v1_dot_runs__pb2.DeleteRunRequest.SerializeToString,
+            gradwire_dot_v1_dot_runs__pb2.DeleteRunResponse.FromString,
             options,
             channel_credentials,
             insecure,

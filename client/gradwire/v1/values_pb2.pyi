@@ -175,14 +175,26 @@ class Description(_message.Message):
     def __init__(self, type: _Optional[str] = ..., dtype: _Optional[_Union[DataType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., requires_grad: _Optional[bool] = ..., device: _Optional[str] = ...) -> None: ...
 
 class Program(_message.Message):
-    __slots__ = ("num_inputs", "operations", "outputs")
+    __slots__ = ("num_inputs", "operations", "outputs", "variants")
     NUM_INPUTS_FIELD_NUMBER: _ClassVar[int]
     OPERATIONS_FIELD_NUMBER: _ClassVar[int]
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    VARIANTS_FIELD_NUMBER: _ClassVar[int]
     num_inputs: int
     operations: _containers.RepeatedCompositeFieldContainer[Operation]
     outputs: _containers.RepeatedCompositeFieldContainer[Value]
-    def __init__(self, num_inputs: _Optional[int] = ..., operations: _Optional[_Iterable[_Union[Operation, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[Value, _Mapping]]] = ...) -> None: ...
+    variants: _containers.RepeatedCompositeFieldContainer[ProgramVariant]
+    def __init__(self, num_inputs: _Optional[int] = ..., operations: _Optional[_Iterable[_Union[Operation, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[Value, _Mapping]]] = ..., variants: _Optional[_Iterable[_Union[ProgramVariant, _Mapping]]] = ...) -> None: ...
+
+class ProgramVariant(_message.Message):
+    __slots__ = ("size", "training", "program")
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    TRAINING_FIELD_NUMBER: _ClassVar[int]
+    PROGRAM_FIELD_NUMBER: _ClassVar[int]
+    size: int
+    training: bool
+    program: Program
+    def __init__(self, size: _Optional[int] = ..., training: _Optional[bool] = ..., program: _Optional[_Union[Program, _Mapping]] = ...) -> None: ...
 
 class Operation(_message.Message):
     __slots__ = ("name", "args", "kwargs")

@@ -1,17 +1,20 @@
 """The data of a run, in the order in which torch's DataLoader would give it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 
+from gradwire_server.engine.snapshot import register
 from gradwire_server.errors import invalid
 
 
+@register
 class Batches:
     """Tensors with samples along their first dimension, cut into batches.
 
     Equals ``DataLoader(TensorDataset(*inputs, *targets), batch_size, shuffle, drop_last)``, random
-    numbers included.
+    numbers included. Where it is in the data is for the caller to know: an epoch's order follows
+    from the number that `begin_epoch` draws, and a batch from its index.
 
     Args:
         inputs: What the model is called with, one tensor for each positional argument.
@@ -47,31 +50,44 @@ class Batches:
                 "drop_last",
                 f"leaves nothing: {self.num_samples} samples make no batch of {batch_size}",
             )
-        self._inputs, self._targets = inputs, targets
+        self.inputs, self.targets = list(inputs), list(targets)
         self._shuffle = shuffle
+        self._seed = 0
+        self._order: torch.Tensor | None = None
 
     @property
     def tensors(self) -> list[torch.Tensor]:
         """All inputs and targets."""
-        return [*self._inputs, *self._targets]
+        return [*self.inputs, *self.targets]
 
-    def epoch(self) -> Iterator[tuple[list[torch.Tensor], list[torch.Tensor]]]:
-        """Yields the inputs and the targets of each batch."""
+    def begin_epoch(self) -> None:
+        """Draws the order of the next epoch."""
         # A loader draws a seed for its workers first, whether it has any or not, and then its
         # sampler one for a generator of its own, if it shuffles.
         _draw_seed()
-        order = None
         if self._shuffle:
-            generator = torch.Generator()
-            generator.manual_seed(_draw_seed())
-            order = torch.randperm(self.num_samples, generator=generator)
-        for number in range(self.num_batches):
-            samples = slice(number * self._batch_size, (number + 1) * self._batch_size)
-            chosen = samples if order is None else order[samples]
-            yield (
-                [_select(tensor, chosen) for tensor in self._inputs],
-                [_select(tensor, chosen) for tensor in self._targets],
-            )
+            self._seed = _draw_seed()
+        self._order = None
+
+    def batch(self, index: int) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Returns the inputs and the targets of a batch of this epoch, by its index from 0."""
+        chosen: torch.Tensor | slice = slice(
+            index * self._batch_size, (index + 1) * self._batch_size
+        )
+        if self._shuffle:
+            if self._order is None:
+                generator = torch.Generator()
+                generator.manual_seed(self._seed)
+                self._order = torch.randperm(self.num_samples, generator=generator)
+            chosen = self._order[chosen]
+        return (
+            [_select(tensor, chosen) for tensor in self.inputs],
+            [_select(tensor, chosen) for tensor in self.targets],
+        )
+
+    def __getstate__(self) -> dict[str, object]:
+        # The order follows from the seed.
+        return {**vars(self), "_order": None}
 
 
 def _draw_seed() -> int:

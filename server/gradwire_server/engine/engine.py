@@ -32,6 +32,7 @@ from gradwire_server.engine.verbs import SESSION_VERBS, Streaming, Unary, catalo
 from gradwire_server.errors import GradwireError, Reason
 from gradwire_server.limits import Limits
 from gradwire_server.storage import Storage
+from gradwire_server.storage.checkpoints import UNCHANGING
 
 log = structlog.get_logger(__name__)
 
@@ -206,7 +207,9 @@ class Engine:
                 queue.session.budget.grow(self._ceiling.growth_bytes())
         task.timing.end_turn(self._figures)
         if not more:
-            lane.popleft()
+            done = lane.popleft()
+            if lane is queue.commands and queue.session and done.method not in UNCHANGING:
+                queue.session.num_commands += 1
         if lane:
             queue.ready.append(lane)
         if queue.ready:

@@ -81,6 +81,10 @@ class Leftovers:
                 if not wanted.isdisjoint(reach.leaves):
                     self._values.pop(handle, None)
 
+    def handles(self) -> list[tuple[int, ...]]:
+        """Returns the handles of each call that left something behind, oldest first."""
+        return [entry.handles for entry in self._entries]
+
     def clear(self) -> None:
         """Forgets everything, without dropping the values."""
         self._entries.clear()

@@ -7,8 +7,10 @@ import torch
 
 from gradwire.v1 import catalog, models_pb2
 from gradwire_server.engine.failures import operation
+from gradwire_server.engine.programs import Program
 from gradwire_server.engine.registry import unknown_name
 from gradwire_server.engine.session import Session
+from gradwire_server.engine.snapshot import register
 from gradwire_server.errors import GradwireError, Reason, invalid
 
 Loss = Callable[..., Any]
@@ -20,6 +22,31 @@ FUNCTIONS = frozenset(
     and (name.endswith(("_loss", ".kl_div")) or "cross_entropy" in name)
 )
 """Functions that can be named as a loss."""
+
+
+@register
+class ProgramFunction:
+    """A program as a function."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+
+    def __call__(self, *values: Any) -> Any:
+        """Runs the program."""
+        return self._program.call(*values)
+
+
+@register
+class CatalogFunction:
+    """A function of the catalog with keyword arguments."""
+
+    def __init__(self, function: Callable[..., Any], kwargs: dict[str, Any]) -> None:
+        self._function = function
+        self._kwargs = kwargs
+
+    def __call__(self, *values: Any) -> Any:
+        """Calls the function."""
+        return self._function(*values, **self._kwargs)
 
 
 def build_loss(session: Session, spec: models_pb2.LossSpec, path: str) -> Loss:
@@ -37,7 +64,7 @@ def build_loss(session: Session, spec: models_pb2.LossSpec, path: str) -> Loss:
         case "catalog":
             return _catalog_loss(session, spec.catalog, f"{path}.catalog")
         case "program":
-            return session.program(spec.program, f"{path}.program").call
+            return ProgramFunction(session.program(spec.program, f"{path}.program"))
         case "handle":
             held = session.value(spec.handle, f"{path}.handle")
             if not isinstance(held, torch.nn.Module):
@@ -73,4 +100,4 @@ def _catalog_loss(session: Session, spec: models_pb2.CatalogLoss, path: str) -> 
         with operation(spec.type):
             module: Loss = function(**kwargs)
         return module
-    return lambda *values: function(*values, **kwargs)
+    return CatalogFunction(function, kwargs)

@@ -13,6 +13,7 @@ from gradwire_server.engine.optimizers import build_optimizer
 from gradwire_server.engine.random_state import RandomState
 from gradwire_server.engine.registry import closest
 from gradwire_server.engine.session import Session
+from gradwire_server.engine.snapshot import register
 from gradwire_server.engine.values import DATA_TYPE_OF_DTYPE, class_name
 from gradwire_server.errors import GradwireError, Reason, invalid
 
@@ -20,6 +21,7 @@ MODEL_ID = re.compile(r"[A-Za-z0-9_-]{1,63}")
 DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE = 100, 1000
 
 
+@register
 @dataclass(kw_only=True, eq=False)
 class Model:
     """A model of a session.

@@ -11,6 +11,7 @@ from gradwire_server.engine.failures import operation
 from gradwire_server.engine.memory import Measured
 from gradwire_server.engine.programs import Program
 from gradwire_server.engine.session import Session
+from gradwire_server.engine.snapshot import register
 from gradwire_server.errors import GradwireError, Reason, invalid
 
 _CONTAINERS: dict[str, Callable[[dict[str, torch.nn.Module]], torch.nn.Module]] = {
@@ -21,6 +22,7 @@ _CONTAINERS: dict[str, Callable[[dict[str, torch.nn.Module]], torch.nn.Module]] 
 _MODULES = catalog.MODULES | catalog.LOSSES
 
 
+@register
 class ProgramModule(torch.nn.Module, Measured):
     """A module whose forward is a program. Prints as torch prints a class named `Module`."""
 
@@ -107,7 +109,7 @@ def _run_init(
 ) -> None:
     if message.num_inputs:
         raise invalid(f"{path}.num_inputs", f"is {message.num_inputs}; nothing calls it with any")
-    program = session.program(message, path, session.scope._replace(member=_member))
+    program = session.program(message, path, session.scope._replace(member=find_member))
     with torch.no_grad():
         program.call(owner=module)
 
@@ -151,7 +153,7 @@ def _build_program_module(
     for index, entry in enumerate(spec.tensors):
         _add_tensor(session, module, entry, f"{path}.tensors[{index}]")
     if spec.HasField("forward"):
-        scope = session.scope._replace(member=_member)
+        scope = session.scope._replace(member=find_member)
         module.set_program(session.program(spec.forward, f"{path}.forward", scope))
     return module
 
@@ -174,7 +176,7 @@ def _add_tensor(
             module.register_parameter(entry.name, parameter)
 
 
-def _member(module: torch.nn.Module, path: str) -> torch.nn.Module | torch.Tensor:
+def find_member(module: torch.nn.Module, path: str) -> torch.nn.Module | torch.Tensor:
     """Returns a submodule, parameter or buffer by dotted path."""
     parent_path, _, name = path.rpartition(".")
     parent = module.get_submodule(parent_path)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
@@ -17,10 +17,11 @@ from gradwire.v1 import values_pb2
 from gradwire_server.engine.failures import operation_failure
 from gradwire_server.engine.memory import Measured
 from gradwire_server.engine.registry import Registry
+from gradwire_server.engine.snapshot import register
 from gradwire_server.engine.values import decode_value
 from gradwire_server.errors import GradwireError, Reason, invalid
 
-MAX_VARIANTS = 64
+MAX_WANTED = 64
 """For how many different sets of wanted results a program keeps its instructions ready."""
 
 _REGISTER_BYTES = 512
@@ -43,6 +44,15 @@ class _Instruction(NamedTuple):
     arguments: Arguments
     reads: tuple[int, ...]
     operation: int
+
+
+class ProgramContext(Protocol):
+    """What a program needs to be rebuilt: see `Scope`."""
+
+    registry: Registry
+    device: torch.device
+    member: Callable[[torch.nn.Module, str], Any]
+    max_operations: int
 
 
 class OperationError(Exception):
@@ -82,6 +92,7 @@ _STEPS = frozenset({"torch.optim.Optimizer.step", "gradwire.begin_step"})
 """The operations that take a training step."""
 
 
+@register
 class Program(Measured):
     """A decoded program. It does not change, so copies of what holds it share it.
 
@@ -113,7 +124,9 @@ class Program(Measured):
                     },
                 )
         self.num_inputs = message.num_inputs
+        self._message = message
         self._message_bytes = message.ByteSize()
+        self._bound: dict[int, Any] = {}
         self.num_steps = sum(operation.name in _STEPS for operation in message.operations)
         self._scope = scope
         self._names = [operation.name for operation in message.operations]
@@ -131,7 +144,8 @@ class Program(Measured):
             self._place(self._operand(value, f"{path}.outputs[{index}]"))
             for index, value in enumerate(message.outputs)
         ]
-        self._variants: dict[tuple[int, ...], Code] = {}
+        self._code: dict[tuple[int, ...], Code] = {}
+        self._variants = self._decode_variants(message, path, max_operations)
 
     @property
     def num_bytes(self) -> int:
@@ -140,6 +154,30 @@ class Program(Measured):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Program":
         return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Returns the wire form, and the values that its handles were bound to."""
+        return {
+            "message": self._message.SerializeToString(),
+            "bound": self._bound,
+            "in_module": self._scope.member is not None,
+        }
+
+    @staticmethod
+    def rebuild_state(state: dict[str, Any], context: "ProgramContext") -> "Program":
+        """Returns the program of a state."""
+        bound: dict[int, Any] = state["bound"]
+        return Program(
+            values_pb2.Program.FromString(state["message"]),
+            Scope(
+                context.registry,
+                lambda handle, _: bound[handle],
+                context.device,
+                context.member if state["in_module"] else None,
+            ),
+            path="program",
+            max_operations=context.max_operations,
+        )
 
     def run(self, inputs: Sequence[Any], wanted: tuple[int, ...]) -> list[Any]:
         """Runs the operations in order and returns the results of those whose index is wanted.
@@ -162,6 +200,10 @@ class Program(Measured):
         Raises:
             GradwireError: Another number of inputs than the program takes, or an operation failed.
         """
+        if self._variants:
+            fitting = self._fitting(inputs, owner)
+            if fitting is not self:
+                return fitting.call(*inputs, owner=owner)
         try:
             registers = self._run(inputs, (), owner)
         except OperationError as failure:
@@ -181,9 +223,9 @@ class Program(Measured):
                 Reason.INVALID_REQUEST,
                 f"the program takes {self.num_inputs} inputs and got {len(inputs)}",
             )
-        code = self._variants.get(wanted)
+        code = self._code.get(wanted)
         if code is None:
-            code = self._variant(wanted)
+            code = self._instructions_for(wanted)
         registers = self._template.copy()
         registers[: self.num_inputs] = inputs
         registers[self._owner] = owner
@@ -197,7 +239,7 @@ class Program(Measured):
             raise self._failure(error, target, registers, wanted) from error
         return registers
 
-    def _variant(self, wanted: tuple[int, ...]) -> Code:
+    def _instructions_for(self, wanted: tuple[int, ...]) -> Code:
         """Returns the instructions, each with the registers that nobody reads after it."""
         if wanted and max(wanted) >= len(self._results):
             raise invalid(
@@ -212,10 +254,44 @@ class Program(Measured):
             alive.update(dead)
             code.append((instruction.target, instruction.call, instruction.arguments, dead))
         code.reverse()
-        if len(self._variants) >= MAX_VARIANTS:
-            self._variants.clear()
-        self._variants[wanted] = code
+        if len(self._code) >= MAX_WANTED:
+            self._code.clear()
+        self._code[wanted] = code
         return code
+
+    def _decode_variants(
+        self, message: values_pb2.Program, path: str, max_operations: int
+    ) -> "dict[tuple[int | None, bool | None], Program]":
+        variants: dict[tuple[int | None, bool | None], Program] = {}
+        for index, variant in enumerate(message.variants):
+            where = f"{path}.variants[{index}]"
+            if variant.program.variants:
+                raise invalid(f"{where}.program", "has variants; a variant has none itself")
+            if variant.program.num_inputs != self.num_inputs:
+                raise invalid(
+                    f"{where}.program.num_inputs",
+                    f"is {variant.program.num_inputs}, but the program's is {self.num_inputs}",
+                )
+            key = (
+                variant.size if variant.HasField("size") else None,
+                variant.training if variant.HasField("training") else None,
+            )
+            variants[key] = Program(
+                variant.program, self._scope, path=f"{where}.program", max_operations=max_operations
+            )
+            self._bound |= variants[key]._bound
+        return variants
+
+    def _fitting(self, inputs: Sequence[Any], owner: torch.nn.Module | None) -> "Program":
+        """Returns the variant that fits a call best, or the program itself."""
+        first = next((value for value in inputs if isinstance(value, torch.Tensor)), None)
+        size = len(first) if first is not None and first.dim() else None
+        training = None if owner is None else owner.training
+        for key in ((size, training), (size, None), (None, training)):
+            variant = self._variants.get(key)
+            if variant is not None:
+                return variant
+        return self
 
     def _failure(
         self, error: Exception, target: int, registers: list[Any], wanted: tuple[int, ...]
@@ -272,7 +348,8 @@ class Program(Measured):
             case "function":
                 return self._scope.registry.function(value.function, f"{path}.function")
             case _:
-                return self._scope.handle(value.handle, path)
+                bound = self._bound[value.handle] = self._scope.handle(value.handle, path)
+                return bound
 
     def _build(self, value: Any) -> Any:
         """Emits what makes a container anew at each run; returns anything else as it is."""

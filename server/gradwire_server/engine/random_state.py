@@ -1,16 +1,31 @@
 """The state of torch's random number generators, as one value."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
+from gradwire_server.engine.snapshot import register
 
+
+@register
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RandomState:
     """The state of torch's generators."""
 
     cpu: torch.Tensor
     device: torch.Tensor | None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"cpu": self.cpu, "device": self.device}
+
+    @staticmethod
+    def rebuild_state(state: dict[str, Any], _: Any) -> "RandomState":
+        """Returns the random state of a snapshot; generators take their state on the CPU."""
+        on_device = state["device"]
+        return RandomState(
+            cpu=state["cpu"].cpu(), device=None if on_device is None else on_device.cpu()
+        )
 
     @classmethod
     def capture(cls, device: torch.device) -> "RandomState":

@@ -1,5 +1,6 @@
 """A session: what one client's commands leave behind, and the commands themselves."""
 
+import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ from gradwire_server.storage import Storage
 
 if TYPE_CHECKING:
     from gradwire_server.engine.models import Model
+    from gradwire_server.engine.training import TrainingRun
 
 
 class Session:
@@ -39,6 +41,13 @@ class Session:
         limits: The limits in force.
         storage: Where durable data is.
         tenant: Whose it is.
+
+    Attributes:
+        num_commands: How many calls that may change it were carried out.
+        last_seq: The number of the last message of its Execute stream.
+        failed_seq: The number of the last one that failed.
+        runs: Its runs that have not ended, by name.
+        series: What its checkpoints are called, those of runs aside.
     """
 
     def __init__(
@@ -57,14 +66,18 @@ class Session:
         self.tenant = tenant
         self.values: dict[int, Any] = {}
         self.models: dict[str, Model] = {}
-        self.failed_seq = 0
+        self.failed_seq = self.last_seq = 0
         self.num_steps = 0
         self.budget = Budget(limits.max_session_bytes, self._held)
         self._intrinsics = Intrinsics(device, self.budget)
         self.registry = Registry(self._intrinsics.table(), budget=self.budget, device=device)
         self.scope = Scope(self.registry, self.value, device)
-        self._next_handle = FIRST_SERVER_HANDLE
-        self._leftovers = Leftovers(self.values, limits.max_session_bytes // 4)
+        self.next_handle = FIRST_SERVER_HANDLE
+        self.runs: dict[str, TrainingRun] = {}
+        self.num_commands = 0
+        self.num_checkpoints = 0
+        self.series = secrets.token_hex(8)
+        self.leftovers = Leftovers(self.values, limits.max_session_bytes // 4)
         self._pinned: dict[object, tuple[Any, ...]] = {}
         torch.seed()
         self._random_state = RandomState.capture(device)
@@ -74,6 +87,11 @@ class Session:
             "run_program": self._run_program,
             "release_handles": self._release_handles,
         }
+
+    @property
+    def last_client_handle(self) -> int:
+        """The highest handle, of those that clients choose, that has a value."""
+        return max((h for h in self.values if h < FIRST_SERVER_HANDLE), default=0)
 
     def activate(self) -> None:
         """Makes the process' random state the session's."""
@@ -91,7 +109,7 @@ class Session:
         if torch.is_anomaly_enabled():
             torch.autograd.set_detect_anomaly(False)
         self.budget.end_turn()
-        self._leftovers.end_turn()
+        self.leftovers.end_turn()
 
     def value(self, handle: int, path: str) -> Any:
         """Returns the value of a handle.
@@ -123,15 +141,15 @@ class Session:
         """
         for value in values:
             self.budget.add(value, what)
-        handles = list(range(self._next_handle, self._next_handle + len(values)))
-        self._next_handle += len(values)
+        handles = list(range(self.next_handle, self.next_handle + len(values)))
+        self.next_handle += len(values)
         self.values.update(zip(handles, values, strict=True))
-        self._leftovers.add(handles)
+        self.leftovers.add(handles)
         return handles
 
     def drop_leftovers_of(self, module: torch.nn.Module) -> None:
         """Forgets what unary calls left behind and a module's parameters were used for."""
-        self._leftovers.drop_what_reaches(module.parameters())
+        self.leftovers.drop_what_reaches(module.parameters())
 
     @contextmanager
     def pinning(self, *values: Any) -> Iterator[None]:
@@ -192,7 +210,8 @@ class Session:
         """Lets go of everything it holds."""
         self.values.clear()
         self.models.clear()
-        self._leftovers.clear()
+        self.runs.clear()
+        self.leftovers.clear()
         self._intrinsics.close()
 
     def _put_tensor(self, command: sessions_pb2.PutTensor) -> Sequence[values_pb2.Value]:

@@ -43,10 +43,12 @@ class Task(Protocol):
 
     Attributes:
         call: Its id.
+        method: The RPC.
         timing: Where its time goes.
     """
 
     call: int
+    method: str
     timing: Timing
 
     def advance(self) -> bool:
@@ -115,7 +117,7 @@ class UnaryTask:
         self._handler = handler
         self._answers = answers
         self.timing = timing
-        self._method = timing.kind
+        self.method = timing.kind
         self._limit_bytes = limit_bytes
         self._watch = watch
 
@@ -125,7 +127,7 @@ class UnaryTask:
             with self._watch():
                 payload = serialize(self._handler(), self._limit_bytes, self.timing)
         except Exception as error:  # noqa: BLE001  # the boundary: the worker goes on
-            self.fail(as_catalog_error(error, self._method))
+            self.fail(as_catalog_error(error, self.method))
         else:
             self._answers.reply(self.call, payload, self.timing.summary())
         return False
@@ -154,7 +156,7 @@ class StreamTask:
         self._steps: Generator[Sequence[Message], None, None] | None = None
         self._answers = answers
         self.timing = timing
-        self._method = timing.kind
+        self.method = timing.kind
         self._limit_bytes = limit_bytes
         self._watch = watch
 
@@ -170,7 +172,7 @@ class StreamTask:
         except StopIteration:
             self._answers.end(self.call, self.timing.summary())
         except Exception as error:  # noqa: BLE001  # the boundary: the worker goes on
-            self.fail(as_catalog_error(error, self._method))
+            self.fail(as_catalog_error(error, self.method))
         else:
             return True
         return False
@@ -198,6 +200,7 @@ class ExecuteTask:
     ) -> None:
         self._watch = watch
         self.call = call
+        self.method = "Execute"
         self.timing = timing
         self._session = session
         self._payload = payload
@@ -261,6 +264,7 @@ class ExecuteTask:
 
     def _reply(self, *, failure: errors_pb2.Failure | None = None, skipped: bool = False) -> None:
         assert self._request is not None
+        self._session.last_seq = self._request.seq
         begin = perf_counter()
         response = sessions_pb2.ExecuteResponse(
             seq=self._request.seq, values=self._values, failure=failure, skipped=skipped

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from google.protobuf.message import Message
 
-from gradwire.v1 import models_pb2, runs_pb2, server_pb2, sessions_pb2
-from gradwire_server.engine import models, passes, steps, tensors, training
+from gradwire.v1 import checkpoints_pb2, models_pb2, runs_pb2, server_pb2, sessions_pb2
+from gradwire_server.engine import keeping, models, passes, steps, tensors, training
 from gradwire_server.engine.failures import operation
 from gradwire_server.engine.intrinsics import Intrinsics
 from gradwire_server.engine.memory import Budget
@@ -91,5 +91,12 @@ SESSION_VERBS: dict[str, Unary | Streaming] = {
     "FetchTensors": Unary(models_pb2.FetchTensorsRequest, tensors.fetch_tensors),
     "SetTensors": Unary(models_pb2.SetTensorsRequest, tensors.set_tensors),
     "Train": Streaming(runs_pb2.TrainRequest, training.train),
+    "ResumeRun": Streaming(runs_pb2.ResumeRunRequest, training.resume_run),
+    "CancelRun": Unary(runs_pb2.CancelRunRequest, training.cancel_run),
+    "PauseRun": Unary(runs_pb2.PauseRunRequest, training.pause_run),
+    "CreateCheckpoint": Unary(checkpoints_pb2.CreateCheckpointRequest, keeping.create_checkpoint),
+    "RestoreCheckpoint": Unary(
+        checkpoints_pb2.RestoreCheckpointRequest, keeping.restore_checkpoint
+    ),
 }
 """The RPCs on a session, by method name; Execute is the one beside them."""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from gradwire.v1 import sessions_pb2
+from gradwire.v1 import checkpoints_pb2, sessions_pb2
 from gradwire_server.access.identity import caller
 from gradwire_server.access.quotas import Quota, Quotas
 from gradwire_server.errors import GradwireError, invalid
@@ -24,6 +24,7 @@ from gradwire_server.sessions.names import (
 from gradwire_server.sessions.once import OnceOnly
 from gradwire_server.sessions.placement import Placement
 from gradwire_server.sessions.session import Session
+from gradwire_server.storage import Manifest
 from gradwire_server.workers.frames import Frame, FrameKind
 from gradwire_server.workers.link import LinkLostError, WorkerLink
 from gradwire_server.workers.pool import Worker, WorkerPool
@@ -66,9 +67,17 @@ class SessionRegistry:
         self._num_repeated = 0
         self._closing: set[asyncio.Task[None]] = set()
         pool.on_lost.append(self._lose)
+        self.on_worker_lost: Callable[[Session], bool] = lambda _: False
+        """Called with each session whose worker died; returns whether the session moves."""
+        self.has_runs: Callable[[Session], bool] = lambda _: False
+        """Tells whether there are runs in a session that have not ended."""
 
     def __len__(self) -> int:
         return len(self._sessions)
+
+    def has(self, name: str) -> bool:
+        """Whether there is a session of that name."""
+        return name in self._sessions
 
     @property
     def num_repeated(self) -> int:
@@ -133,6 +142,96 @@ class SessionRegistry:
             self.quotas.give_back(Quota.SESSIONS, tenant)
             raise
 
+    async def restore(
+        self,
+        checkpoint: Manifest,
+        *,
+        name: str = "",
+        device: str = "",
+        continues: bool = True,
+    ) -> tuple[Session, Frame]:
+        """Makes a session with the state of a checkpoint.
+
+        Args:
+            checkpoint: The checkpoint.
+            name: The session's name; a new one if empty.
+            device: The device wanted.
+            continues: Whether the session goes on with its runs and its stream; else it is a new
+                one that has the same values.
+
+        Returns:
+            The session, and the worker's REPLY or FAILURE; after a failure the session has ended.
+
+        Raises:
+            GradwireError: See `create`.
+        """
+        owner = checkpoint.tenant if continues else caller().tenant
+        self.quotas.take(Quota.SESSIONS, owner)
+        try:
+            session = await self._open_for(checkpoint, name, device, owner, continues=continues)
+        except BaseException:
+            self.quotas.give_back(Quota.SESSIONS, owner)
+            raise
+        return session, await self._fill(session, checkpoint, continues=continues)
+
+    async def _open_for(
+        self, checkpoint: Manifest, name: str, device: str, owner: str, *, continues: bool
+    ) -> Session:
+        while True:
+            worker = await self.placement.choose(device)
+            with contextlib.suppress(LinkLostError):
+                return await self._open(
+                    worker,
+                    checkpoint.display_name,
+                    name=name,
+                    owner=owner,
+                    num_commands=checkpoint.num_commands if continues else 0,
+                    last_seq=checkpoint.last_seq if continues else 0,
+                )
+
+    async def revive(self, session: Session, checkpoint: Manifest) -> Frame:
+        """Gives a session whose worker died the state of a checkpoint, on another worker.
+
+        Returns:
+            The new worker's REPLY or FAILURE; after a failure the session still has no worker.
+
+        Raises:
+            GradwireError: See `Placement.choose`.
+        """
+        while True:
+            worker = await self.placement.choose(session.worker.device)
+            assert worker.link is not None
+            opened = self._make(
+                worker,
+                session.display_name,
+                name=session.name,
+                owner=session.owner,
+                number=next(self._numbers),
+            )
+            with contextlib.suppress(LinkLostError):
+                await self._open_on_worker(opened)
+                frame = await self._fill(opened, checkpoint, continues=True)
+                if frame.kind is not FrameKind.FAILURE:
+                    session.number = opened.number
+                    session.attach(worker, opened.link)
+                return frame
+
+    async def _fill(self, session: Session, checkpoint: Manifest, *, continues: bool) -> Frame:
+        """Gives a session on a worker the state of a checkpoint."""
+        request = checkpoints_pb2.RestoreCheckpointRequest(
+            name=checkpoint.name, continues=continues
+        )
+        frame = Frame(
+            kind=FrameKind.CALL,
+            session=session.number,
+            method="RestoreCheckpoint",
+            payload=request.SerializeToString(),
+        )
+        reply = await session.link.call(frame).reply
+        if reply.kind is FrameKind.FAILURE:
+            self._end(session)
+        return reply
+
     async def call_in_new(self, method: str, payload: bytes) -> Frame:
         """Carries out a unary RPC in a session made for it, which goes again if the call fails.
 
@@ -149,8 +248,12 @@ class SessionRegistry:
             self._end(session)
         return frame
 
-    async def delete(self, name: str) -> None:
+    async def delete(self, name: str, *, keep_runs: bool = False) -> None:
         """Ends a session and waits until its memory is given back.
+
+        Args:
+            name: The session.
+            keep_runs: Whether it stays as long as there are runs in it.
 
         Raises:
             GradwireError: INVALID_REQUEST or SESSION_NOT_FOUND.
@@ -165,6 +268,9 @@ class SessionRegistry:
         session = self._sessions.get(name)
         if session is None or not caller().sees(session.owner):
             raise session_not_found(name)
+        if keep_runs and self.has_runs(session):
+            session.ends_with_runs = True
+            return
         await asyncio.shield(self._end(session))
         log.info("session deleted", session=session.log_name, worker=session.worker.id)
 
@@ -195,23 +301,44 @@ class SessionRegistry:
                     log.info("session expired", session=session.log_name, worker=session.worker.id)
                     self._end(session)
 
-    async def _open(self, worker: Worker, display_name: str) -> Session:
-        """Opens a session on a worker.
+    async def _open(self, worker: Worker, display_name: str, **state: Any) -> Session:
+        """Opens a session on a worker and holds it.
 
         Raises:
             LinkLostError: The worker died meanwhile.
         """
+        session = self._make(worker, display_name, number=next(self._numbers), **state)
+        await self._open_on_worker(session)
+        self._sessions[session.name] = session
+        self.num_created += 1
+        self._lost.pop(session.name, None)
+        log.info(
+            "session created", session=session.log_name, worker=worker.id, tenant=session.owner
+        )
+        return session
+
+    def _make(
+        self,
+        worker: Worker,
+        display_name: str,
+        *,
+        name: str = "",
+        owner: str | None = None,
+        **state: Any,
+    ) -> Session:
         assert worker.link is not None
-        session = Session(
-            name=make_session_name(),
-            number=next(self._numbers),
+        return Session(
+            name=name or make_session_name(),
             worker=worker,
             link=worker.link,
             limits=self.limits,
-            owner=caller().tenant,
+            owner=caller().tenant if owner is None else owner,
             display_name=display_name,
+            **state,
         )
-        worker.num_sessions += 1
+
+    async def _open_on_worker(self, session: Session) -> None:
+        session.worker.num_sessions += 1
         opened = sessions_pb2.Session(name=session.name, tenant=session.owner)
         frame = Frame(
             kind=FrameKind.OPEN_SESSION,
@@ -227,16 +354,15 @@ class SessionRegistry:
             raise
         if session.link.lost:
             raise LinkLostError
-        self._sessions[session.name] = session
-        self.num_created += 1
-        log.info(
-            "session created", session=session.log_name, worker=worker.id, tenant=session.owner
-        )
-        return session
+
+    async def end(self, session: Session) -> None:
+        """Ends a session and waits until its memory is given back."""
+        await asyncio.shield(self._end(session))
 
     def _end(self, session: Session) -> "asyncio.Task[None]":
         """Ends a session now; the task is done when its memory is given back."""
-        if self._sessions.pop(session.name, None) is not None:
+        if self._sessions.get(session.name) is session:
+            del self._sessions[session.name]
             self.quotas.give_back(Quota.SESSIONS, session.owner)
             self._num_repeated += session.num_repeated
         session.end(session_not_found(session.name))
@@ -252,16 +378,24 @@ class SessionRegistry:
             await session.link.call(frame).reply
             session.worker.num_sessions -= session.link is session.worker.link
 
-    def _lose(self, worker: Worker, link: WorkerLink) -> None:
+    def _lose(self, _: Worker, link: WorkerLink) -> None:
         """Ends all sessions of a worker's process that died."""
         for session in [held for held in self._sessions.values() if held.link is link]:
+            if self.on_worker_lost(session):
+                session.leave_worker()
+            else:
+                self.lose(session)
+
+    def lose(self, session: Session) -> None:
+        """Ends a session because its worker died."""
+        if self._sessions.get(session.name) is session:
             del self._sessions[session.name]
             self.quotas.give_back(Quota.SESSIONS, session.owner)
             self._num_repeated += session.num_repeated
             self.num_lost += 1
-            self._lost[session.name] = _Lost(worker.id, session.owner)
-            session.end(session_lost(session.name, worker.id))
-            log.warning("session lost", session=session.log_name, worker=worker.id)
+        self._lost[session.name] = _Lost(session.worker.id, session.owner)
+        session.end(session_lost(session.name, session.worker.id))
+        log.warning("session lost", session=session.log_name, worker=session.worker.id)
         while len(self._lost) > MAX_LOST_NAMES:
             self._lost.popitem(last=False)
 

@@ -28,10 +28,13 @@ class MessageSequence:
         max_answers: How many answers to keep that the sender has not acknowledged; the oldest
             are forgotten.
         max_bytes: How many bytes of such answers to keep; the last is kept whatever its size.
+        last_seq: The number of the last message that was accepted before, elsewhere.
     """
 
-    def __init__(self, *, max_answers: int = 4096, max_bytes: int = 64 * 1024 * 1024) -> None:
-        self._last_seq = 0
+    def __init__(
+        self, *, max_answers: int = 4096, max_bytes: int = 64 * 1024 * 1024, last_seq: int = 0
+    ) -> None:
+        self._last_seq = last_seq
         self._kept: deque[_Accepted] = deque()
         self._max_answers = max_answers
         self._max_bytes = max_bytes

@@ -2,21 +2,20 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from hashlib import sha256
 from typing import Any
 
 from gradwire_server.calls import current_call
 from gradwire_server.errors import GradwireError, Reason
 from gradwire_server.limits import Limits
-from gradwire_server.sessions.answers import has_effect
-from gradwire_server.sessions.events import EventLog
 from gradwire_server.sessions.names import session_lost
-from gradwire_server.sessions.once import OnceOnly, request_changed
+from gradwire_server.sessions.once import OnceOnly
 from gradwire_server.sessions.sequence import MessageSequence
+from gradwire_server.storage.checkpoints import UNCHANGING
 from gradwire_server.workers.frames import Frame, FrameKind
-from gradwire_server.workers.link import LinkLostError, WorkerLink
+from gradwire_server.workers.link import LinkLostError, PendingStream, WorkerLink
 from gradwire_server.workers.pool import Worker
 
 RETRY_AFTER_SECONDS = 0.1
@@ -24,8 +23,8 @@ RETRY_AFTER_SECONDS = 0.1
 
 LOG_NAME_LENGTH = len("sessions/") + 8
 
-MAX_ENDED_RUNS = 8
-"""Of how many ended runs with a request id the events are kept."""
+RUNNING = frozenset({"Train", "ResumeRun"})
+"""Calls that last, and whose effects the checkpoints of runs tell."""
 
 
 class Session:
@@ -39,6 +38,8 @@ class Session:
         limits: The limits in force.
         owner: The tenant that it belongs to.
         display_name: A name for people.
+        num_commands: How many calls that may change it were carried out, if it was restored.
+        last_seq: The number of the last message of its Execute stream, if it was restored.
     """
 
     def __init__(
@@ -51,8 +52,12 @@ class Session:
         limits: Limits,
         owner: str,
         display_name: str = "",
+        num_commands: int = 0,
+        last_seq: int = 0,
     ) -> None:
         self.name = name
+        self.num_commands = num_commands
+        """How many calls that may change it were sent to its worker."""
         self.number = number
         self.worker = worker
         self.link = link
@@ -60,14 +65,15 @@ class Session:
         self.display_name = display_name
         self.create_time = datetime.now(UTC)
         self.num_pending = 0
+        self.ends_with_runs = False
+        """Whether its client has left it to its runs."""
         self.ended: GradwireError | None = None
         """Why there is no session any more; none while there is."""
         self._limits = limits
         self._last_use_seconds = time.monotonic()
         self._requests = OnceOnly()
-        self._messages = MessageSequence()
-        self._num_repeated_runs = 0
-        self._runs: dict[str, tuple[bytes, EventLog]] = {}
+        self._messages = MessageSequence(last_seq=last_seq)
+        self._moved: asyncio.Event | None = None
         self._room = asyncio.Event()
         self._on_end: set[Callable[[GradwireError], None]] = set()
 
@@ -79,7 +85,7 @@ class Session:
     @property
     def num_repeated(self) -> int:
         """How many requests and messages came again and were answered as the first time."""
-        return self._requests.num_repeated + self._messages.num_repeated + self._num_repeated_runs
+        return self._requests.num_repeated + self._messages.num_repeated
 
     @property
     def log_name(self) -> str:
@@ -107,6 +113,8 @@ class Session:
             GradwireError: The session has ended or is over a limit, the worker died, or the
                 request id was used for another request.
         """
+        if self._moved is not None:
+            await self._settled()
         if request_id:
             return await self._requests.run(
                 request_id, method, payload, lambda: self._begin(method, payload)
@@ -115,7 +123,7 @@ class Session:
         try:
             return await call.reply
         except LinkLostError:
-            raise self._lost() from None
+            raise self.lost() from None
         except asyncio.CancelledError:
             call.cancel()
             raise
@@ -154,33 +162,45 @@ class Session:
         try:
             return reply.result() if reply.done() else await asyncio.shield(reply)
         except LinkLostError:
-            raise self._lost() from None
+            raise self.lost() from None
 
     async def room(self) -> None:
         """Waits until another message may be sent."""
-        while self.num_pending >= self._limits.max_queued_messages and self.ended is None:
+        while (
+            self.num_pending >= self._limits.max_queued_messages or self._moved is not None
+        ) and self.ended is None:
             self._room.clear()
             await self._room.wait()
 
-    def run(self, method: str, request_id: str, payload: bytes) -> EventLog:
-        """Begins a run, or finds the one begun under the same request id.
+    @asynccontextmanager
+    async def stream(self, method: str, payload: bytes) -> AsyncIterator[PendingStream]:
+        """Carries out a call with many answers, which counts as pending for the block.
 
         Raises:
             GradwireError: As `call`.
         """
-        digest = sha256(method.encode() + b"\0" + payload).digest() if request_id else b""
-        known = self._runs.get(request_id) if request_id else None
-        if known is not None:
-            if known[0] != digest:
-                raise request_changed("request_id", request_id)
-            self._num_repeated_runs += 1
-            return known[1]
+        await self._settled()
         stream = self.link.stream(self._frame(method, payload))
-        run = EventLog(stream, session_lost(self.name, self.worker.id))
-        if request_id:
-            self._runs[request_id] = (digest, run)
-        run.task.add_done_callback(lambda _: self._end_run(request_id, run))
-        return run
+        try:
+            yield stream
+        finally:
+            self._release()
+
+    def leave_worker(self) -> None:
+        """Lets calls wait until `attach`, because the worker died and the session moves."""
+        if self._moved is None:
+            self._moved = asyncio.Event()
+            self._room.clear()
+
+    def attach(self, worker: Worker, link: WorkerLink) -> None:
+        """Goes on with another worker, which has the session's state."""
+        self.worker, self.link = worker, link
+        self._end_move()
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether it has no worker for now."""
+        return self._moved is not None
 
     def watch_end(self, callback: Callable[[GradwireError], None]) -> Callable[[], None]:
         """Has `callback` called when the session ends; returns what undoes that."""
@@ -190,7 +210,7 @@ class Session:
     def end(self, error: GradwireError) -> None:
         """Ends the session: from now on everything asked of it fails with `error`."""
         self.ended = error
-        self._room.set()
+        self._end_move()
         for callback in tuple(self._on_end):
             callback(error)
 
@@ -205,11 +225,22 @@ class Session:
                     call.cancel()
                     return await call.reply
             except LinkLostError:
-                raise self._lost() from None
+                raise self.lost() from None
             finally:
                 self._release()
 
         return wait()
+
+    async def _settled(self) -> None:
+        """Waits until the session has a worker, if it moves to another."""
+        while self._moved is not None:
+            await self._moved.wait()
+
+    def _end_move(self) -> None:
+        moved, self._moved = self._moved, None
+        if moved is not None:
+            moved.set()
+        self._room.set()
 
     def _frame(self, method: str, payload: bytes, trace: str | None = None) -> Frame:
         """Returns the frame of a call, and counts it as pending.
@@ -233,6 +264,8 @@ class Session:
                 retry_after_seconds=RETRY_AFTER_SECONDS,
             )
         self.num_pending += 1
+        if method not in UNCHANGING and method not in RUNNING:
+            self.num_commands += 1
         self._last_use_seconds = time.monotonic()
         if trace is None:
             call = current_call()
@@ -247,22 +280,12 @@ class Session:
         self._last_use_seconds = time.monotonic()
         self._room.set()
 
-    def _end_run(self, request_id: str, run: EventLog) -> None:
-        self._release()
-        # A run that began has changed the model, so it is never begun again under the same id.
-        if not request_id:
-            return
-        if not run.num_events and run.last is not None and not has_effect(run.last):
-            del self._runs[request_id]
-        ended = [key for key, (_, kept) in self._runs.items() if kept.task.done()]
-        for key in ended[:-MAX_ENDED_RUNS]:
-            del self._runs[key]
-
     def _check_open(self) -> None:
         if self.ended is not None:
             raise self.ended.with_traceback(None)
 
-    def _lost(self) -> GradwireError:
+    def lost(self) -> GradwireError:
+        """Returns the error for a call whose worker died."""
         if self.ended is not None:
             return self.ended.with_traceback(None)
         return session_lost(self.name, self.worker.id)

@@ -1,7 +1,5 @@
 """The RPCs that the front answers itself."""
 
-import base64
-import binascii
 import platform
 from dataclasses import asdict
 from datetime import datetime
@@ -18,13 +16,9 @@ from gradwire_server.observability.figures import Lookout, SessionFigures
 from gradwire_server.sessions.registry import SessionRegistry
 from gradwire_server.sessions.session import Session
 from gradwire_server.transport.keys import decode
+from gradwire_server.transport.pages import after, page_size, page_token
 from gradwire_server.workers.frames import Frame, FrameKind
 from gradwire_server.workers.pool import Worker, WorkerPool, WorkerState
-
-DEFAULT_PAGE_SIZE = 100
-MAX_PAGE_SIZE = 1000
-
-_PAGE_PREFIX = "after:"
 
 _STATES = {
     WorkerState.STARTING: server_pb2.WORKER_STATE_STARTING,
@@ -84,10 +78,11 @@ class FrontRpcs:
     async def list_sessions(self, payload: bytes) -> bytes:
         """ListSessions."""
         request = decode(sessions_pb2.ListSessionsRequest, payload)
-        if request.page_size < 0:
-            raise invalid("page_size", f"is {request.page_size}; must not be negative")
-        size = min(request.page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
-        sessions = self._registry.page(page_size=size + 1, after=_after(request.page_token))
+        size = page_size(request.page_size)
+        last = after(request.page_token) or "0"
+        if not last.isdecimal():
+            raise invalid("page_token", "is none that ListSessions returned")
+        sessions = self._registry.page(page_size=size + 1, after=int(last))
         messages = [session_message(session) for session in sessions[:size]]
         if request.with_activity:
             await self._lookout.look()
@@ -95,14 +90,14 @@ class FrontRpcs:
                 message.activity.CopyFrom(activity_message(self._lookout.of(session)))
         response = sessions_pb2.ListSessionsResponse(sessions=messages)
         if len(sessions) > size:
-            response.next_page_token = _page_token(sessions[size - 1].number)
+            response.next_page_token = page_token(sessions[size - 1].number)
         return response.SerializeToString()
 
     async def delete_session(self, payload: bytes) -> bytes:
         """DeleteSession."""
         request = decode(sessions_pb2.DeleteSessionRequest, payload)
         note_resource(request.name)
-        await self._registry.delete(request.name)
+        await self._registry.delete(request.name, keep_runs=request.keep_runs)
         return sessions_pb2.DeleteSessionResponse().SerializeToString()
 
     async def get_server_info(self, payload: bytes) -> bytes:
@@ -168,20 +163,3 @@ def _timestamp(time: datetime) -> Timestamp:
     timestamp = Timestamp()
     timestamp.FromDatetime(time)
     return timestamp
-
-
-def _page_token(number: int) -> str:
-    return base64.urlsafe_b64encode(f"{_PAGE_PREFIX}{number}".encode()).decode()
-
-
-def _after(page_token: str) -> int:
-    """Returns the number of the last session of the page before; 0 for the first page."""
-    if not page_token:
-        return 0
-    try:
-        text = base64.urlsafe_b64decode(page_token).decode("ascii")
-        if not text.startswith(_PAGE_PREFIX):
-            raise ValueError(text)
-        return int(text.removeprefix(_PAGE_PREFIX))
-    except (ValueError, binascii.Error):
-        raise invalid("page_token", "is none that ListSessions returned") from None

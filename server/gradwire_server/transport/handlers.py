@@ -1,27 +1,35 @@
 """The gRPC handlers of all RPCs, made from the table of routes."""
 
 import asyncio
-from collections.abc import AsyncIterable, Awaitable, Callable
-from contextlib import aclosing
+import contextlib
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+)
 from typing import Any
 
 import grpc
 import structlog
 from google.protobuf.descriptor import ServiceDescriptor
 
+from gradwire.v1 import runs_pb2
 from gradwire_server.access.identity import caller
-from gradwire_server.access.quotas import Quota
 from gradwire_server.access.tokens import Tokens
 from gradwire_server.calls import current_call, note_resource
 from gradwire_server.errors import GradwireError, internal_error
 from gradwire_server.observability.observer import CANCELLED, OK, Observer
+from gradwire_server.runs.registry import RefusedError, RunRegistry
 from gradwire_server.sessions.placement import not_ready
 from gradwire_server.sessions.registry import SessionRegistry
 from gradwire_server.transport.datasets import DatasetRpcs
 from gradwire_server.transport.execute import ExecuteStream
 from gradwire_server.transport.front import FrontRpcs
 from gradwire_server.transport.grpc_types import Context, Handler
-from gradwire_server.transport.keys import routing_key
+from gradwire_server.transport.kept import KeptRpcs
+from gradwire_server.transport.keys import decode, routing_key
 from gradwire_server.transport.routes import ROUTES, SERVICES, Route
 from gradwire_server.transport.statuses import FailedCallError, abort
 from gradwire_server.transport.traffic import Traffic
@@ -45,8 +53,10 @@ class Handlers:
 
     Args:
         registry: The sessions.
+        runs: The runs.
         front: Answers what needs no worker.
         datasets: Answers what is about datasets.
+        kept: Answers what is about runs and checkpoints.
         traffic: Counts the calls.
         observer: Is told of each call.
         tokens: Knows the callers; none if no token is asked for.
@@ -55,14 +65,17 @@ class Handlers:
     def __init__(
         self,
         registry: SessionRegistry,
+        runs: RunRegistry,
         front: FrontRpcs,
         datasets: DatasetRpcs,
+        kept: KeptRpcs,
         traffic: Traffic,
         observer: Observer,
         tokens: Tokens | None = None,
     ) -> None:
         self._registry = registry
         self._observer = observer
+        self._runs = runs
         self._traffic = traffic
         self._tokens = tokens
         self._front: dict[str, Answer] = {
@@ -76,6 +89,7 @@ class Handlers:
             "ListDatasets": datasets.list_datasets,
             "DeleteDataset": datasets.delete_dataset,
             "DescribeFiles": datasets.describe_files,
+            **kept.answers(),
         }
         self._uploads = {"UploadDataset": datasets.upload_dataset}
         self._answers: dict[Route, Callable[[str], Answer]] = {
@@ -107,7 +121,9 @@ class Handlers:
                 upload = self._upload(self._uploads[method])
                 return grpc.stream_unary_rpc_method_handler(self._guarded(path, upload))
             case Route.RUN:
-                return grpc.unary_stream_rpc_method_handler(self._guarded(path, self._run(method)))
+                return grpc.unary_stream_rpc_method_handler(self._guarded(path, self._train))
+            case Route.WATCH:
+                return grpc.unary_stream_rpc_method_handler(self._guarded(path, self._watch))
             case _:
                 behaviour = self._unary(self._answers[route](method))
                 return grpc.unary_unary_rpc_method_handler(self._guarded(path, behaviour))
@@ -208,27 +224,66 @@ class Handlers:
 
         return answer
 
-    def _run(self, method: str) -> Behaviour:
-        registry = self._registry
+    async def _train(self, request: bytes, context: Context) -> None:
+        self._registry.quotas.check_message(len(request), caller().tenant)
+        key = routing_key(request)
+        note_resource(key.name, key.request_id)
+        try:
+            run = await self._runs.begin(self._registry.get(key.name), key.request_id, request)
+        except RefusedError as error:
+            raise FailedCallError(error.frame) from None
+        last = runs_pb2.RunEvent()
+        try:
+            async for event in self._until_close(run.events.follow(1)):
+                response = runs_pb2.TrainResponse(event=event)
+                await context.write(response.SerializeToString())
+                last = event
+        finally:
+            if run.cancel_on_disconnect and not run.record.ended:
+                self._runs.cancel_soon(run.name)
+        if last.ended.state == runs_pb2.RUN_STATE_FAILED:
+            payload = last.ended.failure.SerializeToString()
+            raise FailedCallError(Frame(kind=FrameKind.FAILURE, payload=payload))
 
-        async def behave(request: bytes, context: Context) -> None:
-            tenant = caller().tenant
-            registry.quotas.check_message(len(request), tenant)
-            key = routing_key(request)
-            note_resource(key.name, key.request_id)
-            session = registry.get(key.name)
-            # A run goes on as long as somebody follows it.
-            with registry.quotas.holding(Quota.RUNS, tenant):
-                run = session.run(method, key.request_id, request)
-                async with aclosing(run.follow()) as frames:
-                    async for frame in frames:
-                        self._trace_worker(session.worker, frame)
-                        if frame.kind is FrameKind.FAILURE:
-                            raise FailedCallError(frame)
-                        if frame.kind is FrameKind.EVENT:
-                            await context.write(frame.payload)
+    async def _watch(self, request: bytes, context: Context) -> None:
+        wanted = decode(runs_pb2.WatchRunRequest, request)
+        note_resource(wanted.name)
+        run = await self._runs.open(wanted.name)
+        async for event in self._until_close(run.events.follow(wanted.from_event)):
+            response = runs_pb2.WatchRunResponse(event=event)
+            await context.write(response.SerializeToString())
 
-        return behave
+    async def _until_close(
+        self, events: AsyncGenerator[runs_pb2.RunEvent, None]
+    ) -> AsyncIterator[runs_pb2.RunEvent]:
+        """Yields events until there are no more, or the server takes no more calls.
+
+        Raises:
+            GradwireError: SHUTTING_DOWN.
+        """
+        closed: asyncio.Future[GradwireError] = asyncio.get_running_loop().create_future()
+        unwatch = self._traffic.watch_close(
+            lambda error: None if closed.done() else closed.set_result(error)
+        )
+        try:
+            while True:
+                coming = asyncio.ensure_future(anext(events, None))
+                try:
+                    await asyncio.wait((coming, closed), return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    if not coming.done():
+                        coming.cancel()
+                        with contextlib.suppress(asyncio.CancelledError):
+                            await coming
+                if coming.cancelled():
+                    raise closed.result().with_traceback(None)
+                event = coming.result()
+                if event is None:
+                    return
+                yield event
+        finally:
+            unwatch()
+            await events.aclose()
 
     async def _execute(self, _: Any, context: Context) -> None:
         stream = ExecuteStream(

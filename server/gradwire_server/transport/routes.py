@@ -5,7 +5,14 @@ from enum import Enum, auto
 
 from google.protobuf.descriptor import ServiceDescriptor
 
-from gradwire.v1 import datasets_pb2, models_pb2, runs_pb2, server_pb2, sessions_pb2
+from gradwire.v1 import (
+    checkpoints_pb2,
+    datasets_pb2,
+    models_pb2,
+    runs_pb2,
+    server_pb2,
+    sessions_pb2,
+)
 from gradwire_server.access.identity import Role
 
 SERVICES: tuple[ServiceDescriptor, ...] = (
@@ -13,6 +20,7 @@ SERVICES: tuple[ServiceDescriptor, ...] = (
     models_pb2.DESCRIPTOR.services_by_name["ModelService"],
     runs_pb2.DESCRIPTOR.services_by_name["RunService"],
     datasets_pb2.DESCRIPTOR.services_by_name["DatasetService"],
+    checkpoints_pb2.DESCRIPTOR.services_by_name["CheckpointService"],
     server_pb2.DESCRIPTOR.services_by_name["ServerService"],
 )
 """The services of the contract."""
@@ -32,7 +40,9 @@ class Route(Enum):
     SESSION_OR_NEW = auto()
     """As SESSION; if the request names none, one is made."""
     RUN = auto()
-    """By the worker of the session; many responses."""
+    """By the worker of the session; many responses, which are kept."""
+    WATCH = auto()
+    """Here; many responses."""
     EXECUTE = auto()
     """By the worker of the session; many requests, each with one response."""
 
@@ -63,6 +73,18 @@ ROUTES: Mapping[str, Route] = {
     "DatasetService.ListDatasets": Route.FRONT,
     "DatasetService.DeleteDataset": Route.FRONT,
     "DatasetService.DescribeFiles": Route.FRONT,
+    "RunService.GetRun": Route.FRONT,
+    "RunService.ListRuns": Route.FRONT,
+    "RunService.WatchRun": Route.WATCH,
+    "RunService.CancelRun": Route.FRONT,
+    "RunService.PauseRun": Route.FRONT,
+    "RunService.ResumeRun": Route.FRONT,
+    "RunService.DeleteRun": Route.FRONT,
+    "CheckpointService.CreateCheckpoint": Route.SESSION,
+    "CheckpointService.GetCheckpoint": Route.FRONT,
+    "CheckpointService.ListCheckpoints": Route.FRONT,
+    "CheckpointService.RestoreCheckpoint": Route.FRONT,
+    "CheckpointService.DeleteCheckpoint": Route.FRONT,
     "ServerService.GetServerInfo": Route.FRONT,
     "ServerService.GetCatalog": Route.ANY_WORKER,
 }
@@ -78,6 +100,11 @@ READS: frozenset[str] = frozenset(
         "ModelService.FetchTensors",
         "DatasetService.GetDataset",
         "DatasetService.ListDatasets",
+        "RunService.GetRun",
+        "RunService.ListRuns",
+        "RunService.WatchRun",
+        "CheckpointService.GetCheckpoint",
+        "CheckpointService.ListCheckpoints",
         "ServerService.GetServerInfo",
         "ServerService.GetCatalog",
     }

@@ -161,10 +161,9 @@ async def test_a_worker_that_dies_fails_all_that_is_pending_with_session_lost(
 ) -> None:
     calls = [asyncio.create_task(session.call("Step", name, b"")) for name in ("", "id")]
     reply = session.execute(1, 0, b"message")
-    run = session.run("Train", "", b"")
-    await link.arrival(4)
+    await link.arrival(3)
     link.lose()
-    for waiting in (*calls, session.answer(reply), anext(run.follow())):
+    for waiting in (*calls, session.answer(reply)):
         with pytest.raises(GradwireError) as caught:
             await waiting
         assert caught.value.reason is Reason.SESSION_LOST
@@ -231,7 +230,8 @@ async def test_nothing_is_sent_once_the_session_has_ended(session: Session, link
     with pytest.raises(GradwireError, match="deleted"):
         session.execute(1, 0, b"")
     with pytest.raises(GradwireError, match="deleted"):
-        session.run("Train", "id", b"")
+        async with session.stream("Train", b""):
+            raise AssertionError
     assert not link.sent
 
 
@@ -250,46 +250,45 @@ async def test_a_session_is_not_idle_while_something_is_pending(
     assert session.idle_seconds == 60
 
 
-async def test_a_run_is_told_again_to_who_asks_again(session: Session, link: FakeLink) -> None:
-    run = session.run("Train", "id", b"request")
-    for number in range(3):
-        link.streams[0].deliver(Frame(kind=FrameKind.EVENT, payload=bytes([number])))
-    link.streams[0].deliver(Frame(kind=FrameKind.END))
-    first = [frame async for frame in run.follow()]
-    again = [frame async for frame in session.run("Train", "id", b"request").follow()]
-    assert first == again
-    assert [frame.payload for frame in first[:3]] == [b"\0", b"\1", b"\2"]
-    assert first[3].kind is FrameKind.END
-    assert len(link.sent) == 1
-    with pytest.raises(GradwireError) as caught:
-        session.run("Train", "id", b"other")
-    assert caught.value.reason is Reason.REQUEST_CHANGED
-
-
-async def test_a_run_that_nobody_follows_is_cancelled_and_not_begun_again(
+async def test_a_session_that_moves_lets_calls_wait_until_it_has_a_worker(
     session: Session, link: FakeLink
 ) -> None:
-    followers = session.run("Train", "id", b"").follow()
-    link.streams[0].deliver(Frame(kind=FrameKind.EVENT))
-    await anext(followers)
-    await followers.aclose()
-    assert link.cancelled == link.sent
-    link.streams[0].deliver(Frame(kind=FrameKind.FAILURE, payload=CANCELLED))
-    again = [frame.kind async for frame in session.run("Train", "id", b"").follow()]
-    assert again == [FrameKind.EVENT, FrameKind.FAILURE]
-    assert len(link.sent) == 1
-    await settle()
-    assert session.num_pending == 0
-
-
-async def test_a_run_that_was_cancelled_before_it_began_is_begun_anew(
-    session: Session, link: FakeLink
-) -> None:
-    run = session.run("Train", "id", b"")
-    link.streams[0].deliver(Frame(kind=FrameKind.FAILURE, payload=CANCELLED))
-    await run.task
-    await settle()
-    session.run("Train", "id", b"")
-    assert len(link.sent) == 2
     link.lose()
+    session.leave_worker()
+    call = asyncio.create_task(session.call("Step", "", b""))
+    room = asyncio.create_task(session.room())
     await settle()
+    assert not call.done()
+    assert not room.done()
+    other = FakeLink()
+    session.attach(Worker("worker-1", "cpu"), other)
+    await other.arrival(1)
+    other.reply(0, b"answer")
+    assert (await call).payload == b"answer"
+    await room
+    assert session.worker.id == "worker-1"
+
+
+async def test_a_session_that_ends_while_it_moves_fails_what_waits(
+    session: Session, link: FakeLink
+) -> None:
+    link.lose()
+    session.leave_worker()
+    call = asyncio.create_task(session.call("Step", "", b""))
+    await settle()
+    session.end(GradwireError(Reason.SESSION_LOST, "lost"))
+    with pytest.raises(GradwireError, match="lost"):
+        await call
+
+
+async def test_only_calls_that_may_change_a_session_are_counted(
+    session: Session, link: FakeLink
+) -> None:
+    for index, method in enumerate(("Step", "FetchTensors", "CreateCheckpoint", "Forward")):
+        call = asyncio.create_task(session.call(method, "", b""))
+        await link.arrival(index + 1)
+        link.reply(index)
+        await call
+    async with session.stream("Train", b""):
+        pass
+    assert session.num_commands == 2

@@ -30,6 +30,7 @@ def test_rpcs_that_stream_have_routes_that_do() -> None:
             Route.EXECUTE: (True, True),
             Route.RUN: (False, True),
             Route.UPLOAD: (True, False),
+            Route.WATCH: (False, True),
         }
         assert shape == expected.get(ROUTES[name], (False, False)), name
 

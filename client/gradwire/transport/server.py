@@ -1,0 +1,84 @@
+"""A connection to a server as such, without a session."""
+
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
+
+import grpc
+
+from gradwire.transport.channel import (
+    call_metadata,
+    call_unary,
+    open_channel,
+    responses_of,
+    rpc_error,
+    send_all,
+)
+from gradwire.transport.tls import Tls
+from gradwire.transport.tracing import call_span, method_name
+
+
+class Server:
+    """Calls RPCs of a server.
+
+    Args:
+        address: ``HOST:PORT``, ``grpcs://HOST:PORT`` or ``unix:PATH``.
+        token: What authenticates the caller.
+        tls: How to protect the connection; none if it is not.
+        timeout_seconds: How long to wait for an answer.
+
+    Attributes:
+        channel: What stubs are made on.
+    """
+
+    def __init__(
+        self, address: str, *, token: str | None, tls: Tls | None, timeout_seconds: float
+    ) -> None:
+        self.address = address
+        self.timeout_seconds = timeout_seconds
+        self.channel: grpc.Channel = open_channel(address, tls)
+        self._token = token
+        self._tls = tls
+
+    def again(self) -> "Server":
+        """Returns another connection to the same server, with a channel of its own."""
+        return Server(
+            self.address, token=self._token, tls=self._tls, timeout_seconds=self.timeout_seconds
+        )
+
+    def call(self, method: Callable[..., Any], request: Any) -> Any:
+        """Calls a unary RPC of a stub made on `channel`.
+
+        Raises:
+            GradwireError: The server refused, or did not answer in time.
+        """
+        return call_unary(
+            method,
+            request,
+            address=self.address,
+            token=self._token,
+            timeout_seconds=self.timeout_seconds,
+        )
+
+    def send(self, method: Any, requests: Iterator[Any]) -> Any:
+        """Calls a client-streaming RPC of a stub made on `channel`; once, without a retry.
+
+        Raises:
+            GradwireError: The server refused, or the connection broke.
+        """
+        try:
+            return send_all(method, requests, metadata=call_metadata(self._token))
+        except grpc.RpcError as error:
+            raise rpc_error(error, self.address) from None
+
+    def stream(self, method: Callable[..., Any], request: Any) -> Generator[Any, None, None]:
+        """Calls a server-streaming RPC of a stub made on `channel`; cancels it when abandoned.
+
+        Raises:
+            GradwireError: The server refused, or failed.
+        """
+        try:
+            with call_span(method_name(method)) as traced:
+                metadata = (*call_metadata(self._token), *traced)
+                yield from responses_of(method(request, metadata=metadata))
+        except grpc.RpcError as error:
+            raise rpc_error(error, self.address) from None

@@ -1,0 +1,165 @@
+"""Checkpoints of sessions: their state as data, in the storage.
+
+The graph of values (see :mod:`gradwire_server.engine.snapshot`) is one part, as JSON; tensors are
+parts in the format of safetensors. Large tensors are parts of their own, so that those that do not
+change between the checkpoints of a series, such as training data, are written once.
+"""
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from gradwire_server.engine.modules import find_member
+from gradwire_server.engine.random_state import RandomState
+from gradwire_server.engine.registry import Registry
+from gradwire_server.engine.session import Session
+from gradwire_server.engine.snapshot import Rebuilder, Snapshot, UnsupportedError, take_snapshots
+from gradwire_server.errors import GradwireError, Reason
+from gradwire_server.storage import CheckpointStore, Manifest, Part, Storage
+from gradwire_server.storage.checkpoints import corrupt, split_name
+
+LARGE_BYTES = 1 << 20
+"""Tensors of this size and above are parts of their own."""
+MAX_PART_BYTES = 256 << 20
+"""Smaller tensors are gathered into parts up to this size."""
+
+
+class _Context:
+    """What programs need to be rebuilt in a session."""
+
+    def __init__(self, session: Session) -> None:
+        self.registry: Registry = session.registry
+        self.device = session.device
+        self.member = find_member
+        self.max_operations = session.limits.max_program_operations
+
+
+def write_checkpoint(storage: Storage, session: Session, name: str, **facts: Any) -> Manifest:
+    """Writes the state of a session, which must be the active one.
+
+    Args:
+        storage: Where to.
+        session: The session.
+        name: The checkpoint's name.
+        facts: Fields of `Manifest` that the caller knows.
+
+    Raises:
+        GradwireError: Something of the session has no form as data, or the storage failed; then
+            nothing was left there.
+    """
+    try:
+        snapshot, left_out = take_snapshots(_state(session), session.values)
+    except UnsupportedError as error:
+        raise GradwireError(
+            Reason.NO_CHECKPOINT,
+            f"{session.name} holds what can't be part of a checkpoint: {error}",
+        ) from error
+    store = CheckpointStore(storage)
+    series, _ = split_name(name)
+    parts: list[Part] = []
+    new: list[Part] = []
+    try:
+        for kind, data in _parts(snapshot):
+            part, is_new = store.write_part(series, kind, data)
+            parts.append(part)
+            if is_new:
+                new.append(part)
+        manifest = Manifest(
+            name=name,
+            parts=tuple(parts),
+            create_seconds=time.time(),
+            tenant=session.tenant,
+            session=session.name,
+            num_commands=session.num_commands,
+            last_seq=session.last_seq,
+            next_handle=1 + session.last_client_handle,
+            left_out={str(handle): why for handle, why in left_out.items()},
+            models=tuple(session.models),
+            gradwire_version=metadata.version("gradwire"),
+            torch_version=torch.__version__,
+            **facts,
+        )
+        store.write(manifest)
+    except BaseException:
+        store.drop_parts(series, new)
+        raise
+    return manifest
+
+
+def read_checkpoint(storage: Storage, session: Session, name: str) -> Manifest:
+    """Gives a session, which must be the active one and empty, the state of a checkpoint.
+
+    Raises:
+        GradwireError: There is no such checkpoint, or it is not what was written.
+    """
+    store = CheckpointStore(storage)
+    manifest = store.read(name)
+    storages: dict[str, torch.Tensor] = {}
+    graph: Any = None
+    for part in manifest.parts:
+        data = store.read_part(name, part)
+        if part.kind == "json":
+            graph = json.loads(data)
+        else:
+            session.budget.reserve(part.num_bytes, "RestoreCheckpoint")
+            storages |= safetensors.torch.load(data)
+    snapshot = Snapshot(root=graph["root"], objects=graph["objects"], storages=storages)
+    try:
+        rebuilder = Rebuilder(snapshot, device=session.device, context=_Context(session))
+        state: Mapping[str, Any] = {
+            key: rebuilder.decode(value) for key, value in snapshot.root["state"].items()
+        }
+        values = {handle: rebuilder.decode(v) for handle, v in snapshot.root["values"]}
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+        raise corrupt(name, f"its values can't be rebuilt: {error}") from error
+    _load(session, state, values)
+    return manifest
+
+
+def _state(session: Session) -> dict[str, Any]:
+    return {
+        "models": session.models,
+        "runs": session.runs,
+        "random_state": RandomState.capture(session.device),
+        "failed_seq": session.failed_seq,
+        "next_handle": session.next_handle,
+        "leftovers": session.leftovers.handles(),
+    }
+
+
+def _load(session: Session, state: Mapping[str, Any], values: dict[int, Any]) -> None:
+    session.models.update(state["models"])
+    for model_id, model in session.models.items():
+        model.name = f"{session.name}/models/{model_id}"
+    session.runs.update(state["runs"])
+    session.values.update(values)
+    session.failed_seq = state["failed_seq"]
+    session.next_handle = state["next_handle"]
+    for handles in state["leftovers"]:
+        session.leftovers.add([handle for handle in handles if handle in values])
+    state["random_state"].restore(session.device)
+
+
+def _parts(snapshot: Snapshot) -> Iterator[tuple[str, bytes]]:
+    """Yields the kind and the contents of each part."""
+    graph = {"root": snapshot.root, "objects": snapshot.objects}
+    yield "json", json.dumps(graph, separators=(",", ":")).encode()
+    gathered: dict[str, torch.Tensor] = {}
+    num_bytes = 0
+    for name, tensor in snapshot.storages.items():
+        size = tensor.numel() * tensor.element_size()
+        if size >= LARGE_BYTES:
+            yield "safetensors", safetensors.torch.save({name: tensor.cpu()})
+            continue
+        gathered[name] = tensor.cpu()
+        num_bytes += size
+        if num_bytes >= MAX_PART_BYTES:
+            yield "safetensors", safetensors.torch.save(gathered)
+            gathered, num_bytes = {}, 0
+    if gathered:
+        yield "safetensors", safetensors.torch.save(gathered)
