@@ -205,9 +205,6 @@ _REFUSED_CLASSES = {
     """,
     _DISTRIBUTED: "torch.nn.DataParallel torch.nn.SyncBatchNorm",
     "abstract base class": "torch.optim.Optimizer torch.optim.lr_scheduler.LRScheduler",
-    "takes a Python callable: the client computes the factors itself": """
-        torch.optim.lr_scheduler.LambdaLR torch.optim.lr_scheduler.MultiplicativeLR
-    """,
 }
 
 
@@ -279,30 +276,22 @@ OBJECT_METHODS: dict[str, str] = {
     "torch.amp.GradScaler.get_growth_interval": "value",
     "torch.amp.GradScaler.get_scale": "value",
     "torch.amp.GradScaler.is_enabled": "value",
-    "torch.amp.GradScaler.load_state_dict": "none",
     "torch.amp.GradScaler.scale": "overloaded",
     "torch.amp.GradScaler.set_backoff_factor": "none",
     "torch.amp.GradScaler.set_growth_factor": "none",
     "torch.amp.GradScaler.set_growth_interval": "none",
-    "torch.amp.GradScaler.state_dict": "value",
     "torch.amp.GradScaler.step": "none",
     "torch.amp.GradScaler.unscale_": "none",
     "torch.amp.GradScaler.update": "none",
-    "torch.nn.AdaptiveLogSoftmaxWithLoss.log_prob": "tensor",
-    "torch.nn.AdaptiveLogSoftmaxWithLoss.predict": "tensor",
     "torch.nn.Module.requires_grad_": "none",
     "torch.nn.Module.to": "none",
     "torch.nn.Module.train": "none",
+    "torch.nn.Module.type": "none",
     "torch.nn.Module.zero_grad": "none",
-    "torch.nn.RNNBase.flatten_parameters": "none",
     "torch.optim.Optimizer.add_param_group": "none",
-    "torch.optim.Optimizer.load_state_dict": "none",
-    "torch.optim.Optimizer.state_dict": "object",
     "torch.optim.Optimizer.step": "overloaded",
     "torch.optim.Optimizer.zero_grad": "none",
     "torch.optim.lr_scheduler.LRScheduler.get_last_lr": "value",
-    "torch.optim.lr_scheduler.LRScheduler.load_state_dict": "none",
-    "torch.optim.lr_scheduler.LRScheduler.state_dict": "object",
     "torch.optim.lr_scheduler.LRScheduler.step": "none",
     "torch.optim.swa_utils.AveragedModel.update_parameters": "none",
 }

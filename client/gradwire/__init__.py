@@ -20,7 +20,10 @@ from typing import Any
 __version__ = "0.1.0"
 
 _SUBMODULES = (
+    "amp",
     "autograd",
+    "backends",
+    "cpu",
     "cuda",
     "datasets",
     "errors",
@@ -30,6 +33,7 @@ _SUBMODULES = (
     "nn",
     "ops",
     "optim",
+    "random",
     "runs",
     "signal",
     "sparse",
@@ -38,29 +42,59 @@ _SUBMODULES = (
     "v1",
 )
 _LAZY = {
+    "Generator": "random",
+    "GradScaler": "amp",
     "GradwireError": "errors",
     "Session": "session",
     "Size": "types",
-    "Tensor": "tensors",
+    "Tensor": "legacy",
+    "are_deterministic_algorithms_enabled": "settings",
     "as_tensor": "creation",
+    "asarray": "creation",
     "autocast": "grad_mode",
+    "compile": "settings",
     "connect": "connection",
     "current_session": "connection",
+    "default_generator": "random",
     "device": "types",
     "dtype": "types",
     "enable_grad": "grad_mode",
+    "finfo": "type_info",
     "from_numpy": "creation",
     "from_torch": "exported",
-    "get_default_dtype": "creation",
+    "get_default_device": "settings",
+    "get_default_dtype": "settings",
+    "get_float32_matmul_precision": "settings",
+    "get_num_threads": "settings",
+    "get_rng_state": "random",
+    "iinfo": "type_info",
     "inference_mode": "grad_mode",
+    "initial_seed": "random",
+    "is_anomaly_enabled": "grad_mode",
+    "is_autocast_enabled": "grad_mode",
     "is_grad_enabled": "grad_mode",
+    "is_inference_mode_enabled": "grad_mode",
+    "is_storage": "settings",
     "is_tensor": "creation",
-    "manual_seed": "creation",
+    "load": "files",
+    "manual_seed": "random",
     "no_grad": "grad_mode",
+    "save": "files",
+    "seed": "random",
+    "set_default_device": "settings",
+    "set_default_dtype": "settings",
+    "set_default_tensor_type": "legacy",
+    "set_float32_matmul_precision": "settings",
     "set_grad_enabled": "grad_mode",
+    "set_num_interop_threads": "settings",
+    "set_num_threads": "settings",
+    "set_printoptions": "settings",
+    "set_rng_state": "random",
     "tensor": "creation",
     "to_torch": "exported",
     "train": "training",
+    "typename": "types",
+    "use_deterministic_algorithms": "settings",
 }
 _NUMBERS = {
     "e": 2.718281828459045,
@@ -91,6 +125,10 @@ def _find(name: str) -> Any:
         return types.DTYPES[types.DTYPE_ALIASES.get(name, name)]
     if name in types.CONSTANTS:
         return types.CONSTANTS[name]
+    if name.endswith("Tensor"):
+        legacy = importlib.import_module("gradwire.legacy")
+        if name in legacy.TENSOR_TYPES:
+            return legacy.TENSOR_TYPES[name]
     namespace = importlib.import_module("gradwire.namespace")
     if name in namespace.public_names("torch"):
         getattribute, _ = namespace.catalog_getattr("torch", {})

@@ -10,7 +10,6 @@ from gradwire.recorder.slots import Remote, Slot
 from gradwire.recorder.values import Info, Unknown
 from gradwire.session import Session
 from gradwire.tensors import Tensor
-from gradwire.v1.catalog import METHODS, PROPERTIES, SETTABLE_PROPERTIES
 
 
 class RemoteObject(Remote):
@@ -94,15 +93,15 @@ def invoke(
     if returns == "object":
         return result
     if returns == "variable":
-        return _unpack(session, result, _describe(session, result))
+        return unpack(session, result, _describe(session, result))
     pattern = (name, _pattern(args), _pattern(kwargs))
     structure = session.structures.get(pattern)
     if structure is None:
         structure = _describe(session, result)
         if _is_fixed(structure):
             session.structures[pattern] = structure
-        return _unpack(session, result, structure)
-    return _unpack(session, result, structure, known=False)
+        return unpack(session, result, structure)
+    return unpack(session, result, structure, known=False)
 
 
 def _describe(session: Session, result: RemoteObject) -> Any:
@@ -133,8 +132,15 @@ def _pattern(value: Any) -> Any:
     return repr(value)
 
 
-def _unpack(session: Session, result: RemoteObject, structure: Any, *, known: bool = True) -> Any:
-    """Returns a result in the shape of its structure, with a tensor for each description."""
+def unpack(session: Session, result: RemoteObject, structure: Any, *, known: bool = True) -> Any:
+    """Returns a result in the shape of its structure, with a tensor for each description.
+
+    Args:
+        session: Where it is.
+        result: What stands for all of it.
+        structure: Its description.
+        known: Whether the description is of this very result, not of one like it.
+    """
     if isinstance(structure, Info):
         # The slot passes on to the tensor, and with it the duty to release it.
         slot = result.__dict__.pop("_slot")
@@ -144,14 +150,14 @@ def _unpack(session: Session, result: RemoteObject, structure: Any, *, known: bo
         return result
     if isinstance(structure, dict):
         return {
-            key: _unpack(session, _item(session, result, key), element, known=known)
+            key: unpack(session, _item(session, result, key), element, known=known)
             for key, element in structure.items()
         }
     if isinstance(structure, list | tuple):
         elements = [
             element
             if not isinstance(element, Info | Unknown | list | tuple | dict)
-            else _unpack(session, _item(session, result, index), element, known=known)
+            else unpack(session, _item(session, result, index), element, known=known)
             for index, element in enumerate(structure)
         ]
         if isinstance(structure, list):
@@ -252,35 +258,3 @@ _IN_PLACE_OPERATORS = frozenset(
         *("and", "or", "xor", "lshift", "rshift"),
     )
 )
-
-
-def _make_property(name: str, returns: str) -> property:
-    last = name.rpartition(".")[2]
-    getter = make_method(name, returns)
-
-    def setter(self: Tensor, value: Any) -> None:
-        self._slot.session.record("gradwire.setattr", (self, last, value), {}, wanted=False)
-        self._slot.info = None
-
-    return property(getter, setter if name in SETTABLE_PROPERTIES else None, doc=getter.__doc__)
-
-
-def _requires_grad(self: Tensor) -> bool:
-    return self._info().requires_grad
-
-
-def _add_methods() -> None:
-    """Gives the class a method for each row of the catalog that it does not define itself."""
-    for name, returns in METHODS.items():
-        last = name.rpartition(".")[2]
-        if last not in vars(Tensor):
-            setattr(Tensor, last, make_method(name, returns))
-    for name, returns in PROPERTIES.items():
-        last = name.rpartition(".")[2]
-        if last not in vars(Tensor):
-            setattr(Tensor, last, _make_property(name, returns))
-    setter = vars(Tensor)["requires_grad"].fset
-    Tensor.requires_grad = property(_requires_grad, setter)  # type: ignore[attr-defined]
-
-
-_add_methods()

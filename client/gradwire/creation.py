@@ -7,9 +7,10 @@ import numpy as np
 from gradwire.calls import wrap
 from gradwire.connection import current_session
 from gradwire.convert import array_of_local, is_local_tensor
+from gradwire.methods import Tensor
 from gradwire.recorder.values import Info, numpy_dtype, tensor_message
-from gradwire.tensors import Tensor
-from gradwire.types import DTYPE_OF_DATA_TYPE, DTYPES, Size, device, dtype
+from gradwire.settings import get_default_dtype
+from gradwire.types import DTYPE_OF_DATA_TYPE, Size, device, dtype
 
 
 def tensor(
@@ -23,7 +24,7 @@ def tensor(
 
     Args:
         data: A number, nested sequences of numbers, an array, or a tensor.
-        dtype: The element type; by default that of an array, else ``float32`` for floats,
+        dtype: The element type; by default that of an array, else the default one for floats,
             ``int64`` for integers, ``bool`` for booleans and ``complex64`` for complex numbers.
         device: Where it is to be; the session's device by default.
         requires_grad: Whether autograd is to track it.
@@ -78,9 +79,9 @@ def as_array(data: Any, dtype: dtype | None) -> "np.ndarray[Any, Any]":
     if target is not None:
         return array.astype(target)
     if array.dtype.kind == "f" and not _holds_arrays(data):
-        return array.astype(np.float32)
+        return array.astype(numpy_dtype(get_default_dtype()))
     if array.dtype.kind == "c" and not _holds_arrays(data):
-        return array.astype(np.complex64)
+        return array.astype(numpy_dtype(get_default_dtype().to_complex()))
     return array
 
 
@@ -141,11 +142,17 @@ def is_tensor(obj: Any) -> bool:
     return isinstance(obj, Tensor)
 
 
-def get_default_dtype() -> dtype:
-    """Returns the element type of tensors made of Python floats: always float32."""
-    return DTYPES["float32"]
+def asarray(obj: Any, *, dtype: dtype | None = None, **options: Any) -> Tensor:
+    """Returns `obj` if it is a tensor of that type already, else a tensor made of it."""
+    converted = as_tensor(obj, dtype=dtype, device=options.get("device"))
+    if options.get("requires_grad"):
+        converted.requires_grad_()
+    return converted.clone() if options.get("copy") and converted is obj else converted
 
 
-def manual_seed(seed: int) -> None:
-    """Seeds the random numbers of the current session, as torch.manual_seed does for a process."""
-    current_session().record("torch.manual_seed", (seed,), {}, wanted=False)
+def _array_wrap(_: Tensor, array: "np.ndarray[Any, Any]", *__: Any) -> Tensor:
+    """Makes a tensor of what a function of numpy returns for one."""
+    return from_numpy(array.astype(np.uint8) if array.dtype == bool else np.asarray(array))
+
+
+Tensor.__array_wrap__ = _array_wrap  # type: ignore[attr-defined]

@@ -11,6 +11,7 @@ import grpc
 
 from gradwire.current import push_session, remove_session
 from gradwire.errors import GradwireError, ServerUnavailableError
+from gradwire.recorder.callables import Callables
 from gradwire.recorder.keys import Key
 from gradwire.recorder.recorder import Recorder
 from gradwire.transport.channel import (
@@ -19,6 +20,7 @@ from gradwire.transport.channel import (
 from gradwire.transport.server import Server
 from gradwire.transport.stream import ExecuteStream
 from gradwire.transport.tls import Tls
+from gradwire.types import DTYPES
 from gradwire.v1 import server_pb2, server_pb2_grpc, sessions_pb2, sessions_pb2_grpc
 
 
@@ -41,7 +43,11 @@ class Session(Recorder):
         address: The server's address.
         timeout_seconds: How long to wait for an answer.
         max_message_bytes: The longest message that the server accepts.
+        default_dtype: The element type of tensors made of Python floats.
+        print_options: How tensors print, as far as that differs from torch's defaults.
+        num_threads: How many threads a worker of the server has.
         structures: What overloaded operations returned, by their arguments' pattern.
+        callbacks: The functions of the script that the server may ask for.
         undescribed: Modules that the server has not been asked about yet.
     """
 
@@ -65,10 +71,14 @@ class Session(Recorder):
             sessions_pb2.CreateSessionRequest(request_id=new_request_id()),
         ).session
         server = server_pb2_grpc.ServerServiceStub(self.channel)
-        limits = self.call(server.GetServerInfo, server_pb2.GetServerInfoRequest()).limits
+        info = self.call(server.GetServerInfo, server_pb2.GetServerInfoRequest())
+        self.num_threads = max((w.num_threads for w in info.workers), default=1)
         self.device: str = created.device
-        self.max_message_bytes: int = limits.max_message_bytes
+        self.max_message_bytes: int = info.limits.max_message_bytes
+        self.default_dtype = DTYPES["float32"]
+        self.print_options: dict[str, Any] = {}
         self.structures: dict[Key, Any] = {}
+        self.callbacks = Callables()
         self.undescribed: WeakKeyDictionary[Any, None] = WeakKeyDictionary()
         self._stream = ExecuteStream(
             self.channel,
@@ -78,7 +88,7 @@ class Session(Recorder):
             on_lost=self._abandon,
         )
         super().__init__(
-            created.name, self._stream, convert, max_message_bytes=limits.max_message_bytes
+            created.name, self._stream, convert, max_message_bytes=info.limits.max_message_bytes
         )
         atexit.register(self._close_at_exit)
         _open.add(self)

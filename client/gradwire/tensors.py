@@ -35,7 +35,7 @@ class Tensor(Remote):
 
     def _info(self) -> Info:
         slot = self._slot
-        if slot.info is None:
+        if slot.info is None or slot.info.type.startswith("torch.nn.parameter.Uninitialized"):
             slot.info = slot.session.fetch("gradwire.describe", (self,), {})
         info: Info = slot.info
         return info
@@ -75,7 +75,15 @@ class Tensor(Remote):
 
     def size(self, dim: int | None = None) -> Any:
         """Returns the size of each dimension, or of one."""
-        return self.shape if dim is None else self.shape[dim]
+        if dim is None:
+            return self.shape
+        ndim = self.dim()
+        if not -max(ndim, 1) <= dim < max(ndim, 1):
+            raise IndexError(
+                f"Dimension out of range (expected to be in range of [{-max(ndim, 1)}, "
+                f"{max(ndim, 1) - 1}], but got {dim})"
+            )
+        return self.shape[dim]
 
     def numel(self) -> int:
         """Returns the number of elements."""
@@ -94,6 +102,49 @@ class Tensor(Remote):
     def element_size(self) -> int:
         """Returns the bytes of one element."""
         return self.dtype.itemsize
+
+    def type(self, dtype: Any = None, non_blocking: bool = False) -> Any:  # noqa: ARG002
+        """Returns torch's name of the tensor's type, or the tensor converted to another type.
+
+        Args:
+            dtype: The type to convert to, an element type or a name such as ``torch.IntTensor``.
+            non_blocking: Whether the script need not wait; it never does.
+        """
+        if dtype is None:
+            return self._type_text()
+        slot = self._slot.session.record("torch.Tensor.type", (self, dtype), {})
+        converted = Tensor.__new__(Tensor)
+        converted._slot = slot
+        return converted
+
+    def _type_text(self) -> str:
+        device = "cuda." if self.is_cuda else ""
+        return f"torch.{device}{self.dtype.type_name}Tensor"
+
+    def _is_lazy(self) -> bool:
+        return self._info().type.startswith("torch.nn.parameter.Uninitialized")
+
+    def _materialize_as(self, value: Any) -> None:
+        """Gives a parameter of a lazy module its shape, if it has none yet."""
+        if self._is_lazy():
+            shape = tuple(value.shape)
+            session = self._slot.session
+            session.record("gradwire.materialize", (self, shape), {}, wanted=False)
+            self._slot.info = None
+
+    def __eq__(self, other: object) -> Any:
+        return self._compare("torch.Tensor.__eq__", other)
+
+    def __ne__(self, other: object) -> Any:
+        return self._compare("torch.Tensor.__ne__", other)
+
+    def _compare(self, name: str, other: object) -> Any:
+        if other is None or isinstance(other, str | list | tuple | dict):
+            # As in torch: Python then compares identities.
+            return NotImplemented
+        result = Tensor.__new__(Tensor)
+        result._slot = self._slot.session.record(name, (self, other), {})
+        return result
 
     def numpy(self, *, force: bool = False) -> "np.ndarray[Any, Any]":
         """Returns a copy of the elements as a numpy array of the same shape.
@@ -142,7 +193,8 @@ class Tensor(Remote):
         return iter(self.unbind(0))
 
     def __repr__(self, *, tensor_contents: str | None = None) -> str:
-        text: str = self._slot.session.fetch("gradwire.repr", (self,), {})
+        session = self._slot.session
+        text: str = session.fetch("gradwire.repr", (self,), session.print_options)
         return text
 
     def __format__(self, format_spec: str) -> str:
@@ -152,6 +204,12 @@ class Tensor(Remote):
 
     def __hash__(self) -> int:
         return id(self)
+
+    def __copy__(self) -> "Tensor":
+        copied = type(self).__new__(type(self))
+        session = self._slot.session
+        copied._slot = session.record("gradwire.copy", (self,), {})
+        return copied
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Tensor":
         copied = type(self).__new__(type(self))

@@ -8,7 +8,24 @@ _FLOATING = frozenset(
     {"float32", "float64", "float16", "bfloat16"}
     | {row.name for row in ROWS if row.name.startswith("float8")}
 )
+_REAL_OF = {"complex32": "float16", "complex64": "float32", "complex128": "float64"}
+_COMPLEX_OF = {real: name for name, real in _REAL_OF.items()}
 _COMPLEX = frozenset(row.name for row in ROWS if row.name.startswith("complex"))
+_TYPE_NAMES = {
+    "float32": "Float",
+    "float64": "Double",
+    "float16": "Half",
+    "bfloat16": "BFloat16",
+    "int64": "Long",
+    "int32": "Int",
+    "int16": "Short",
+    "int8": "Char",
+    "uint8": "Byte",
+    "bool": "Bool",
+    "complex64": "ComplexFloat",
+    "complex128": "ComplexDouble",
+}
+"""What torch calls the tensors of a type, where it is not the capitalised name."""
 
 
 class dtype:  # noqa: N801  # torch's name
@@ -31,9 +48,23 @@ class dtype:  # noqa: N801  # torch's name
         self.is_complex = name in _COMPLEX
 
     @property
+    def type_name(self) -> str:
+        """What torch calls tensors of this type, such as ``Float`` in ``torch.FloatTensor``."""
+        name = self._name.replace("uint", "UInt") if "uint" in self._name else self._name
+        return _TYPE_NAMES.get(self._name, name[0].upper() + name[1:])
+
+    @property
     def is_signed(self) -> bool:
         """Whether it has negative values."""
         return not (self._name.startswith("uint") or self._name == "bool")
+
+    def to_complex(self) -> "dtype":
+        """Returns the complex type whose parts are of this type."""
+        return DTYPES[_COMPLEX_OF.get(self._name, self._name)]
+
+    def to_real(self) -> "dtype":
+        """Returns the type of the parts of this complex type; itself if it is none."""
+        return DTYPES[_REAL_OF.get(self._name, self._name)]
 
     def __repr__(self) -> str:
         return f"torch.{self._name}"
@@ -162,3 +193,28 @@ class Size(tuple[int, ...]):
 
     def __add__(self, other: Any) -> "Size":
         return Size(super().__add__(tuple(other)))
+
+    def __radd__(self, other: Any) -> "Size":
+        return Size(tuple(other) + tuple(self))
+
+    def __mul__(self, times: Any) -> "Size":
+        return Size(super().__mul__(times))
+
+    __rmul__ = __mul__
+
+
+def typename(value: Any) -> str:
+    """Returns the name that torch prints for the class of a value, such as ``torch.FloatTensor``.
+
+    Python's own classes go without their module, gradwire's by the names they have in torch.
+    """
+    type_text = getattr(value, "_type_text", None)
+    if type_text is not None:
+        return str(type_text())
+    kind = value if isinstance(value, type) else type(value)
+    if kind.__module__ in ("builtins", "", None):
+        return kind.__name__
+    module = kind.__module__
+    if module == "gradwire" or module.startswith("gradwire."):
+        module = "torch" + module.removeprefix("gradwire")
+    return f"{module}.{kind.__qualname__}"

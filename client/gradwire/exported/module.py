@@ -14,15 +14,10 @@ from gradwire.errors import CaptureError
 from gradwire.exported.capture import Graph, capture
 from gradwire.exported.structures import Inputs, Shape, dynamic_dimensions, flatten
 from gradwire.exported.values import upload
-from gradwire.nn.containers import (
-    ModuleDict,
-    ModuleList,
-    ParameterDict,
-    ParameterList,
-    Sequential,
-)
+from gradwire.nn.containers import ModuleDict, ModuleList, Sequential
 from gradwire.nn.module import Module
 from gradwire.nn.parameter import Parameter
+from gradwire.nn.parameter_containers import ParameterDict, ParameterList
 from gradwire.recorder.values import Info
 from gradwire.session import Session
 from gradwire.tensors import Tensor
@@ -255,8 +250,8 @@ class ExportedModule(Module):
                 tree.version += 1
         super().__setattr__(name, value)
 
-    def _apply_to(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        super()._apply_to(args, kwargs)
+    def _convert(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        super()._convert(method, args, kwargs)
         element = _element_of(args, kwargs)
         if element is not None:
             self.__dict__["_element"] = element

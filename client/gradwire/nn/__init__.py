@@ -11,12 +11,12 @@ from gradwire.nn import utils as utils
 from gradwire.nn.builtin import module_class
 from gradwire.nn.containers import ModuleDict as ModuleDict
 from gradwire.nn.containers import ModuleList as ModuleList
-from gradwire.nn.containers import ParameterDict as ParameterDict
-from gradwire.nn.containers import ParameterList as ParameterList
 from gradwire.nn.containers import Sequential as Sequential
 from gradwire.nn.module import Module as Module
 from gradwire.nn.parameter import Buffer as Buffer
 from gradwire.nn.parameter import Parameter as Parameter
+from gradwire.nn.parameter_containers import ParameterDict as ParameterDict
+from gradwire.nn.parameter_containers import ParameterList as ParameterList
 from gradwire.nn.triplet import TripletMarginWithDistanceLoss as TripletMarginWithDistanceLoss
 from gradwire.v1.catalog import CLASSES, LOSSES, MODULES
 

@@ -1,11 +1,13 @@
 """Modules of torch itself: they live on the server, and are described when somebody asks."""
 
 import copy
-from functools import cache
+from functools import cache, partial
 from typing import Any, Self
 
+from gradwire.callbacks import Callback, run
 from gradwire.calls import RemoteObject, invoke, session_of, wrap
 from gradwire.nn.containers import ModuleDict, ModuleList, Sequential
+from gradwire.nn.extras import EXTRAS
 from gradwire.nn.module import Module
 from gradwire.nn.parameter import Parameter
 from gradwire.recorder.values import Info
@@ -31,8 +33,20 @@ class BuiltinModule(Module):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()
         session = session_of(args, kwargs)
+        args = tuple([_sendable(session, value) for value in args])
+        kwargs = {name: _sendable(session, value) for name, value in kwargs.items()}
+        self.__dict__["_calls_back"] = any(
+            isinstance(value, Callback) or getattr(value, "_calls_back", False)
+            for value in (*args, *kwargs.values())
+        )
+        reset = _own_reset(type(self))
+        # torch's constructor calls it in place of its own, which would draw random numbers.
+        state = reset and RemoteObject(session.record("gradwire.random_state", (), {}))
         remote = RemoteObject(session.record(self._catalog_name, args, kwargs))
         self._set_up(session, remote)
+        if reset is not None:
+            session.record("gradwire.set_random_state", (state,), {}, wanted=False)
+            reset(self)
 
     def _set_up(self, session: Session, remote: RemoteObject) -> None:
         state = self.__dict__
@@ -49,6 +63,8 @@ class BuiltinModule(Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Records a call of the module."""
         session = self.__gradwire_remote__()._slot.session
+        if self.__dict__["_calls_back"]:
+            return run(session, "gradwire.call", (self, *args), kwargs)
         result = invoke(session, "gradwire.call", self._returns, (self, *args), kwargs)
         if self._becomes:
             self._materialise(session)
@@ -70,14 +86,16 @@ class BuiltinModule(Module):
 
     def train(self: Any, mode: bool = True) -> Any:
         """Switches the module to training mode, or to evaluation mode."""
-        super().train(mode)
-        remote = self.__gradwire_remote__()
-        remote._slot.session.record("torch.nn.Module.train", (remote, mode), {}, wanted=False)
-        return self
+        if isinstance(mode, bool):
+            # First on the server: going through the children may ask it how they are.
+            remote = self.__gradwire_remote__()
+            remote._slot.session.record("torch.nn.Module.train", (remote, mode), {}, wanted=False)
+        return super().train(mode)
 
-    def _apply_to(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _convert(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         remote = self.__gradwire_remote__()
-        remote._slot.session.record("torch.nn.Module.to", (remote, *args), kwargs, wanted=False)
+        name = f"torch.nn.Module.{method}"
+        remote._slot.session.record(name, (remote, *args), kwargs, wanted=False)
         for parameter in self._parameters.values():
             if parameter is not None:
                 parameter._slot.info = None
@@ -118,10 +136,16 @@ class BuiltinModule(Module):
             _describe_all(self.__gradwire_remote__()._slot.session, self)
             if name in self.__dict__:
                 return self.__dict__[name]
+        state = self.__dict__
+        if name in state.get("_methods", ()):
+            return partial(_call_method, self, name)
+        if name in state.get("_computed", ()):
+            remote = self.__gradwire_remote__()
+            return wrap(remote._slot.session.record("gradwire.getattr", (remote, name), {}))
         return super().__getattr__(name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "training" or "_remote" not in self.__dict__:
+        if name == "training" or "_remote" not in self.__dict__ or name.startswith("_"):
             super().__setattr__(name, value)
             return
         session = self.__gradwire_remote__()._slot.session
@@ -134,6 +158,47 @@ class BuiltinModule(Module):
             session.record(
                 "gradwire.setattr", (self.__gradwire_remote__(), name, value), {}, wanted=False
             )
+
+
+def _sendable(session: Session, value: Any) -> Any:
+    """Returns a constructor's argument; a function of the script as what stands for it."""
+    if not callable(value) or hasattr(value, "__gradwire_remote__") or isinstance(value, type):
+        return value
+    name = getattr(value, "__name__", "")
+    if value.__module__ == "gradwire.nn.functional" and name in ("relu", "gelu"):
+        # torch's Transformer layers take either, and do the same.
+        return name
+    return Callback(session, value)
+
+
+def _own_reset(kind: type) -> Any:
+    """Returns the `reset_parameters` that a class of the script defines, or None."""
+    return getattr(kind, "reset_parameters", None)
+
+
+def _call_method(module: BuiltinModule, name: str, *args: Any) -> Any:
+    """Calls a method of torch's class."""
+    session = module.__gradwire_remote__()._slot.session
+    operation, sent = "gradwire.module_method", (module, name, *args)
+    if name in _RETURNS_TENSOR:
+        return wrap(session.record(operation, sent, {}))
+    session.record(operation, sent, {}, wanted=False)
+    return None
+
+
+def refresh(module: BuiltinModule, name: str = "") -> None:
+    """Forgets what is known of a module that an operation has changed.
+
+    Args:
+        module: The module.
+        name: The class that it is now, if it is another one.
+    """
+    remote = module.__gradwire_remote__()
+    for key in ("_methods", "_computed", "_server_attributes", *_LAZY):
+        module.__dict__.pop(key, None)
+    module._set_up(remote._slot.session, remote)
+    if name:
+        _describe_all(remote._slot.session, module)
 
 
 def _note_members(module: BuiltinModule, copied: BuiltinModule, memo: dict[int, Any]) -> None:
@@ -174,6 +239,9 @@ def _fill(session: Session, module: BuiltinModule, description: dict[str, Any], 
     }
     state["_non_persistent_buffers_set"] = set(own["non_persistent"])
     state["training"] = own["training"]
+    state["_version"] = own["version"]
+    state["_methods"] = frozenset(own["methods"])
+    state["_computed"] = frozenset(own["computed"])
     state["_modules"] = {}
     for name, type_name in own["modules"].items():
         child_remote = RemoteObject(session.record("gradwire.getattr", (remote, name), {}))
@@ -196,7 +264,7 @@ def _member(session: Session, remote: RemoteObject, name: str, info: Info | None
         return None
     member: Tensor = wrap(
         session.record("gradwire.getattr", (remote, name), {}),
-        Parameter if info.type == "torch.nn.Parameter" else Tensor,
+        Tensor if info.type == "torch.Tensor" or "Buffer" in info.type else Parameter,
     )
     member._slot.info = info
     return member
@@ -208,7 +276,7 @@ def _proxy(type_name: str, remote: RemoteObject) -> BuiltinModule:
     kind = _container_class(name) or module_class(f"torch.nn.{name}") or _other_class(name)
     proxy: BuiltinModule = kind.__new__(kind)
     Module.__init__(proxy)
-    proxy.__dict__["_remote"] = remote
+    proxy.__dict__.update(_remote=remote, _calls_back=False)
     return proxy
 
 
@@ -230,6 +298,7 @@ def _other_class(name: str) -> type[BuiltinModule]:
 _CONTAINERS: dict[str, type[Module]] = {
     kind.__name__: kind for kind in (ModuleDict, ModuleList, Sequential)
 }
+_RETURNS_TENSOR = frozenset({"log_prob", "predict", "_conv_forward"})
 _classes: dict[str, type[BuiltinModule]] = {}
 
 
@@ -257,6 +326,7 @@ def module_class(name: str) -> type[BuiltinModule] | None:
             "_becomes": _eager_name(name),
             "__module__": "gradwire.nn",
             "__doc__": f"``{name}`` on the server; see torch's documentation of it.",
+            **EXTRAS.get(name, {}),
         },
     )
     _classes[name] = made

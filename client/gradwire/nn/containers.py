@@ -1,13 +1,11 @@
-"""Containers of modules and parameters; they hold Python objects and so live in the client."""
+"""Containers of modules; they hold Python objects and so live in the client."""
 
 import operator
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Self
 
 from gradwire.nn.module import Module
-from gradwire.nn.parameter import Parameter
-from gradwire.tensors import Tensor
 
 
 class _Indexed(Module):
@@ -32,12 +30,12 @@ class _Indexed(Module):
         return self._modules[self._key(index)]
 
     def __setitem__(self, index: int, module: Module) -> None:
-        self._modules[self._key(index)] = module
+        setattr(self, self._key(index), module)
 
     def __delitem__(self, index: Any) -> None:
         keys = list(self._modules)[index] if isinstance(index, slice) else [self._key(index)]
         for key in keys:
-            del self._modules[key]
+            delattr(self, key)
         self._renumber(list(self._modules.values()))
 
     def _new(self, *args: Any) -> Any:
@@ -60,7 +58,6 @@ class _Indexed(Module):
         modules = list(self._modules.values())
         modules.insert(index, module)
         self._renumber(modules)
-        return self
 
     def extend(self, modules: Iterable[Module]) -> Any:
         """Adds modules at the end."""
@@ -68,21 +65,11 @@ class _Indexed(Module):
             self.append(module)
         return self
 
-    def pop(self, index: int) -> Any:
-        """Removes a module and returns it."""
-        module = self[index]
-        del self[index]
+    def pop(self, key: Any) -> Any:
+        """Removes a module, or those of a slice, and returns it."""
+        module = self[key]
+        del self[key]
         return module
-
-    def __add__(self, other: Any) -> Any:
-        return (
-            self._new(*self, *other)
-            if isinstance(self, Sequential)
-            else self._of([*self, *other], [])
-        )
-
-    def __iadd__(self, other: Any) -> Any:
-        return self.extend(other)
 
 
 class Sequential(_Indexed):
@@ -110,6 +97,50 @@ class Sequential(_Indexed):
             input = module(input)
         return input
 
+    def insert(self, index: int, module: Module) -> Self:
+        """Adds a module before a position."""
+        if not isinstance(module, Module):
+            raise AssertionError(f"module should be of type: {Module}")
+        length = len(self)
+        if not -length <= index <= length:
+            raise IndexError(f"Index out of range: {index}")
+        super().insert(index, module)
+        return self
+
+    def __add__(self, other: Any) -> "Sequential":
+        _require_sequential(other)
+        return Sequential(*self, *other)
+
+    def __iadd__(self, other: Any) -> Self:
+        _require_sequential(other)
+        return self.extend(list(other))  # type: ignore[no-any-return]
+
+    def __mul__(self, other: int) -> "Sequential":
+        self._require_factor(other)
+        return Sequential(*(module for _ in range(other) for module in self))
+
+    __rmul__ = __mul__
+
+    def __imul__(self, other: int) -> Self:
+        self._require_factor(other)
+        modules = list(self)
+        for _ in range(other - 1):
+            self.extend(modules)
+        return self
+
+    def _require_factor(self, factor: Any) -> None:
+        if not isinstance(factor, int):
+            raise TypeError(f"unsupported operand type(s) for *: {type(self)} and {type(factor)}")
+        if factor <= 0:
+            raise ValueError(f"Non-positive multiplication factor {factor} for {type(self)}")
+
+
+def _require_sequential(other: Any) -> None:
+    if not isinstance(other, Sequential):
+        raise ValueError(
+            f"add operator supports only objects of Sequential class, but {type(other)} is given."
+        )
+
 
 class ModuleList(_Indexed):
     """A list of modules.
@@ -121,6 +152,21 @@ class ModuleList(_Indexed):
     def __init__(self, modules: Iterable[Module] | None = None) -> None:
         super().__init__()
         self.extend(modules or ())
+
+    def extend(self, modules: Iterable[Module]) -> Self:
+        """Adds modules at the end."""
+        if not isinstance(modules, Iterable):
+            raise TypeError(
+                "ModuleList.extend should be called with an iterable, but got "
+                f"{type(modules).__name__}"
+            )
+        return super().extend(modules)  # type: ignore[no-any-return]
+
+    def __add__(self, other: Iterable[Module]) -> "ModuleList":
+        return ModuleList([*self, *other])
+
+    def __iadd__(self, other: Iterable[Module]) -> Self:
+        return self.extend(other)
 
     def __repr__(self) -> str:
         """Prints equal neighbours as one line, as torch does."""
@@ -160,7 +206,7 @@ class ModuleDict(Module):
         self.add_module(key, module)
 
     def __delitem__(self, key: str) -> None:
-        del self._modules[key]
+        delattr(self, key)
 
     def __len__(self) -> int:
         return len(self._modules)
@@ -177,7 +223,9 @@ class ModuleDict(Module):
 
     def pop(self, key: str) -> Any:
         """Removes a module and returns it."""
-        return self._modules.pop(key)
+        module = self[key]
+        del self[key]
+        return module
 
     def keys(self) -> Any:
         """Returns the names."""
@@ -193,128 +241,11 @@ class ModuleDict(Module):
 
     def update(self, modules: Any) -> None:
         """Adds modules of a mapping or of (name, module) pairs."""
-        pairs = modules.items() if isinstance(modules, Mapping | ModuleDict) else modules
+        if not isinstance(modules, Iterable):
+            raise TypeError(
+                "ModuleDict.update should be called with an iterable of key/value pairs, but got "
+                f"{type(modules).__name__}"
+            )
+        pairs: Any = modules.items() if isinstance(modules, Mapping | ModuleDict) else modules
         for key, module in pairs:
-            self.add_module(key, module)
-
-
-def _as_parameter(value: Any) -> Any:
-    if isinstance(value, Tensor) and not isinstance(value, Parameter):
-        return Parameter(value)
-    return value
-
-
-class ParameterList(Module):
-    """A list of parameters.
-
-    Args:
-        values: Tensors, which become parameters.
-    """
-
-    def __init__(self, values: Iterable[Any] | None = None) -> None:
-        super().__init__()
-        self.extend(values or ())
-
-    def __len__(self) -> int:
-        return len(self._parameters)
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._parameters.values())
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return type(self)(list(self._parameters.values())[index])
-        return list(self._parameters.values())[operator.index(index)]
-
-    def __setitem__(self, index: int, value: Any) -> None:
-        self.register_parameter(list(self._parameters)[index], _as_parameter(value))
-
-    def append(self, value: Any) -> "ParameterList":
-        """Adds a parameter at the end."""
-        self.register_parameter(str(len(self)), _as_parameter(value))
-        return self
-
-    def extend(self, values: Iterable[Any]) -> "ParameterList":
-        """Adds parameters at the end."""
-        for value in values:
-            self.append(value)
-        return self
-
-    def __repr__(self) -> str:
-        return _parameters_repr(self._get_name(), self._parameters)
-
-
-class ParameterDict(Module):
-    """Parameters by name.
-
-    Args:
-        parameters: Tensors by name, which become parameters.
-    """
-
-    def __init__(self, parameters: Any = None) -> None:
-        super().__init__()
-        self.update(parameters or {})
-
-    def __getitem__(self, key: str) -> Any:
-        return self._parameters[key]
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        self.register_parameter(key, _as_parameter(value))
-
-    def __delitem__(self, key: str) -> None:
-        del self._parameters[key]
-
-    def __len__(self) -> int:
-        return len(self._parameters)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._parameters)
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._parameters
-
-    def keys(self) -> Any:
-        """Returns the names."""
-        return self._parameters.keys()
-
-    def values(self) -> Any:
-        """Returns the parameters."""
-        return self._parameters.values()
-
-    def items(self) -> Any:
-        """Returns names and parameters."""
-        return self._parameters.items()
-
-    def update(self, parameters: Any) -> None:
-        """Adds parameters of a mapping or of (name, tensor) pairs."""
-        is_mapping = isinstance(parameters, Mapping | ParameterDict)
-        for key, value in parameters.items() if is_mapping else parameters:
-            self[key] = value
-
-    def __repr__(self) -> str:
-        return _parameters_repr(self._get_name(), self._parameters)
-
-
-def _parameters_repr(name: str, parameters: Mapping[str, Any]) -> str:
-    lines = []
-    for key, parameter in parameters.items():
-        size = "x".join(str(size) for size in parameter.shape)
-        on_cuda = f" ({parameter.device})" if parameter.is_cuda else ""
-        kind = "Parameter" if isinstance(parameter, Parameter) else "Tensor"
-        element = _type_name(parameter)
-        lines.append(f"({key}): {kind} containing: [{element} of size {size}{on_cuda}]")
-    if not lines:
-        return f"{name}()"
-    return f"{name}(\n  " + "\n  ".join(lines) + "\n)"
-
-
-def _type_name(tensor: Tensor) -> str:
-    names = {
-        "float32": "torch.FloatTensor",
-        "float64": "torch.DoubleTensor",
-        "float16": "torch.HalfTensor",
-        "bfloat16": "torch.BFloat16Tensor",
-        "int64": "torch.LongTensor",
-        "int32": "torch.IntTensor",
-    }
-    return names.get(repr(tensor.dtype).removeprefix("torch."), repr(tensor.dtype))
+            self[key] = module

@@ -1,77 +1,38 @@
 """Modules: torch.nn.Module in plain Python, for classes that users write."""
 
-import itertools
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
+from gradwire.nn import hooks
+from gradwire.nn.hooks import Hook, Hooks, RemovableHandle
 from gradwire.nn.parameter import Buffer, Parameter
+from gradwire.nn.state import Stateful
 from gradwire.tensors import Tensor
-from gradwire.types import DTYPES
+from gradwire.types import DTYPES, typename
 
 M = TypeVar("M", bound="Module")
 
 
-class IncompatibleKeys(NamedTuple):
-    """What `load_state_dict` found to differ.
-
-    Attributes:
-        missing_keys: Names of the module that the state lacks.
-        unexpected_keys: Names of the state that the module lacks.
-    """
-
-    missing_keys: list[str]
-    unexpected_keys: list[str]
-
-    def __repr__(self) -> str:
-        if not self.missing_keys and not self.unexpected_keys:
-            return "<All keys matched successfully>"
-        return (
-            f"_IncompatibleKeys(missing_keys={self.missing_keys}, "
-            f"unexpected_keys={self.unexpected_keys})"
-        )
-
-
-class RemovableHandle:
-    """What removes a hook again."""
-
-    _ids = itertools.count()
-
-    def __init__(self, hooks: dict[int, Any]) -> None:
-        self.id = next(self._ids)
-        self._hooks = hooks
-
-    def remove(self) -> None:
-        """Removes the hook."""
-        self._hooks.pop(self.id, None)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.remove()
-
-
-class Module:
+class Module(Stateful):
     """Base of all modules, as in torch: submodules and parameters are attributes.
 
     ``forward`` is ordinary Python. It runs at every call; the operations in it are recorded.
     """
 
     training: bool
-    _parameters: dict[str, Tensor | None]
-    _buffers: dict[str, Tensor | None]
-    _modules: "dict[str, Module | None]"
 
-    def __init__(self) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if args or kwargs:
+            unexpected = f"argument '{next(iter(kwargs))}'" if kwargs else "positional arguments"
+            raise TypeError(f"{type(self).__name__}.__init__() got an unexpected {unexpected}")
         state = self.__dict__
         state["training"] = True
         state["_parameters"] = {}
         state["_buffers"] = {}
         state["_non_persistent_buffers_set"] = set()
         state["_modules"] = {}
-        state["_forward_hooks"] = OrderedDict()
-        state["_forward_pre_hooks"] = OrderedDict()
+        for kind in hooks.KINDS:
+            state[kind] = Hooks()
 
     # ---- attributes --------------------------------------------------------------------------
 
@@ -92,21 +53,21 @@ class Module:
         elif "_parameters" in state and name in state["_parameters"]:
             if value is not None:
                 raise TypeError(
-                    f"cannot assign '{type(value).__name__}' as parameter '{name}' "
+                    f"cannot assign '{typename(value)}' as parameter '{name}' "
                     "(torch.nn.Parameter or None expected)"
                 )
             self.register_parameter(name, None)
         elif "_modules" in state and name in state["_modules"]:
             if value is not None:
                 raise TypeError(
-                    f"cannot assign '{type(value).__name__}' as child module '{name}' "
+                    f"cannot assign '{typename(value)}' as child module '{name}' "
                     "(torch.nn.Module or None expected)"
                 )
             self._modules[name] = None
         elif "_buffers" in state and name in state["_buffers"]:
             if value is not None and not isinstance(value, Tensor):
                 raise TypeError(
-                    f"cannot assign '{type(value).__name__}' as buffer '{name}' "
+                    f"cannot assign '{typename(value)}' as buffer '{name}' "
                     "(torch.nn.Buffer, torch.Tensor or None expected)"
                 )
             self._buffers[name] = value
@@ -125,11 +86,16 @@ class Module:
             members = self.__dict__.get(table, {})
             if name in members:
                 del members[name]
+                self._non_persistent_buffers_set.discard(name)
                 return
         object.__delattr__(self, name)
 
     def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *self._parameters, *self._buffers, *self._modules})
+        names = [
+            *(*dir(type(self)), *self.__dict__),
+            *(*self._parameters, *self._modules, *self._buffers),
+        ]
+        return sorted(name for name in names if not name[0].isdigit())
 
     def _require_initialised(self, what: str) -> None:
         if "_modules" not in self.__dict__:
@@ -143,13 +109,15 @@ class Module:
         for table in ("_parameters", "_buffers", "_modules"):
             if table != keep:
                 self.__dict__[table].pop(name, None)
+        if keep != "_buffers":
+            self._non_persistent_buffers_set.discard(name)
 
     def register_parameter(self, name: str, param: Tensor | None) -> None:
         """Adds a parameter under a name; None reserves the name."""
         self._check_name(name, "parameter", self._parameters)
         if param is not None and not isinstance(param, Parameter):
             raise TypeError(
-                f"cannot assign '{type(param).__name__}' object to parameter '{name}' "
+                f"cannot assign '{typename(param)}' object to parameter '{name}' "
                 "(torch.nn.Parameter or None required)"
             )
         self._parameters[name] = param
@@ -159,7 +127,7 @@ class Module:
         self._check_name(name, "buffer", self._buffers)
         if tensor is not None and not isinstance(tensor, Tensor):
             raise TypeError(
-                f"cannot assign '{type(tensor).__name__}' object to buffer '{name}' "
+                f"cannot assign '{typename(tensor)}' object to buffer '{name}' "
                 "(torch Tensor or None required)"
             )
         self._buffers[name] = tensor
@@ -173,16 +141,17 @@ class Module:
     def add_module(self, name: str, module: "Module | None") -> None:
         """Adds a submodule under a name."""
         if module is not None and not isinstance(module, Module):
-            raise TypeError(f"{type(module).__name__} is not a Module subclass")
+            raise TypeError(f"{typename(module)} is not a Module subclass")
         self._check_name(name, "module", self._modules)
         self._modules[name] = module
 
     def _check_name(self, name: str, what: str, table: Mapping[str, Any]) -> None:
         self._require_initialised(what)
         if not isinstance(name, str):
-            raise TypeError(f"{what} name should be a string. Got {type(name).__name__}")
+            raise TypeError(f"{what} name should be a string. Got {typename(name)}")
         if "." in name:
-            raise KeyError(f'{what} name can\'t contain ".", got: {name}')
+            got = f", got: {name}" if what == "module" else ""
+            raise KeyError(f'{what} name can\'t contain "."{got}')
         if name == "":
             raise KeyError(f'{what} name can\'t be empty string ""')
         if hasattr(self, name) and name not in table:
@@ -198,44 +167,63 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the module: its hooks and `forward`."""
-        if not self._forward_pre_hooks and not self._forward_hooks:
-            return self.forward(*args, **kwargs)
-        for hook, with_kwargs in list(self._forward_pre_hooks.values()):
-            if with_kwargs:
-                replaced = hook(self, args, kwargs)
-                if replaced is not None:
-                    args, kwargs = replaced
-            else:
-                replaced = hook(self, args)
-                if replaced is not None:
-                    args = replaced if isinstance(replaced, tuple) else (replaced,)
-        result = self.forward(*args, **kwargs)
-        for hook, with_kwargs in list(self._forward_hooks.values()):
-            replaced = hook(self, args, kwargs, result) if with_kwargs else hook(self, args, result)
-            if replaced is not None:
-                result = replaced
-        return result
+        state = self.__dict__
+        for kind in hooks.CALL_KINDS:
+            if state[kind] or hooks.GLOBAL_HOOKS[kind]:
+                return hooks.call_with_hooks(self, args, kwargs)
+        return self.forward(*args, **kwargs)
 
     def register_forward_pre_hook(
         self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
     ) -> RemovableHandle:
-        """Adds a function ``hook(module, args)`` that runs before `forward`."""
-        return self._add_hook(self._forward_pre_hooks, hook, prepend, with_kwargs)
+        """Adds a function ``hook(module, args)`` that runs before `forward`.
+
+        Args:
+            hook: The function; what it returns, if anything, replaces the arguments.
+            prepend: Whether it runs before the hooks there are.
+            with_kwargs: Whether it is called as ``hook(module, args, kwargs)``.
+        """
+        return self._add_hook(hooks.FORWARD_PRE, Hook(hook, with_kwargs), prepend)
 
     def register_forward_hook(
-        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+        self,
+        hook: Callable[..., Any],
+        *,
+        prepend: bool = False,
+        with_kwargs: bool = False,
+        always_call: bool = False,
     ) -> RemovableHandle:
-        """Adds a function ``hook(module, args, output)`` that runs after `forward`."""
-        return self._add_hook(self._forward_hooks, hook, prepend, with_kwargs)
+        """Adds a function ``hook(module, args, output)`` that runs after `forward`.
 
-    def _add_hook(
-        self, hooks: Any, hook: Callable[..., Any], prepend: bool, with_kwargs: bool
+        Args:
+            hook: The function; what it returns, if anything, replaces the output.
+            prepend: Whether it runs before the hooks there are.
+            with_kwargs: Whether it is called as ``hook(module, args, kwargs, output)``.
+            always_call: Whether it runs although `forward` failed.
+        """
+        return self._add_hook(hooks.FORWARD, Hook(hook, with_kwargs, always_call), prepend)
+
+    def register_full_backward_pre_hook(
+        self, hook: Callable[..., Any], prepend: bool = False
     ) -> RemovableHandle:
-        handle = RemovableHandle(hooks)
-        hooks[handle.id] = (hook, with_kwargs)
-        if prepend:
-            hooks.move_to_end(handle.id, last=False)
-        return handle
+        """Adds a function ``hook(module, grad_output)`` that runs before the module's backward."""
+        return self._add_hook(hooks.BACKWARD_PRE, Hook(hook), prepend)
+
+    def register_full_backward_hook(
+        self, hook: Callable[..., Any], prepend: bool = False
+    ) -> RemovableHandle:
+        """Adds a function ``hook(module, grad_input, grad_output)`` of the module's backward."""
+        return self._add_hook(hooks.BACKWARD, Hook(hook), prepend)
+
+    def register_backward_hook(self, hook: Callable[..., Any]) -> NoReturn:
+        """Refused: torch calls these hooks with the wrong gradients, and advises against them."""
+        raise NotImplementedError(
+            "register_backward_hook is not supported; use register_full_backward_hook"
+        )
+
+    def _add_hook(self, kind: str, hook: Hook, prepend: bool) -> RemovableHandle:
+        added: RemovableHandle = self.__dict__[kind].add(hook, prepend=prepend)
+        return added
 
     # ---- walking -----------------------------------------------------------------------------
 
@@ -252,9 +240,9 @@ class Module:
                 seen.add(module)
                 yield name, module
 
-    def modules(self) -> "Iterator[Module]":
+    def modules(self, remove_duplicate: bool = True) -> "Iterator[Module]":
         """Yields this module and all below it."""
-        for _, module in self.named_modules():
+        for _, module in self.named_modules(remove_duplicate=remove_duplicate):
             yield module
 
     def named_modules(
@@ -320,29 +308,55 @@ class Module:
         Raises:
             AttributeError: There is none.
         """
-        module: Module = self
+        module: Any = self
         for name in target.split(".") if target else []:
-            child = module._modules.get(name)
-            if child is None:
-                raise AttributeError(f"{type(module).__name__} has no attribute `{name}`")
-            module = child
-        return module
+            module = module._attribute(name)
+            if not isinstance(module, Module):
+                raise AttributeError(f"`{name}` is not an nn.Module")
+        return module  # type: ignore[no-any-return]
 
-    def get_parameter(self, target: str) -> Tensor:
-        """Returns the parameter of a dotted path."""
-        return self._get_member("_parameters", target)
+    def _attribute(self, name: str) -> Any:
+        if not hasattr(self, name):
+            raise AttributeError(f"{self._get_name()} has no attribute `{name}`")
+        return getattr(self, name)
 
-    def get_buffer(self, target: str) -> Tensor:
-        """Returns the buffer of a dotted path."""
-        return self._get_member("_buffers", target)
-
-    def _get_member(self, table: str, target: str) -> Tensor:
+    def set_submodule(self, target: str, module: "Module", strict: bool = False) -> None:
+        """Puts a module at a dotted path; with `strict` only in place of another one."""
+        if target == "":
+            raise ValueError("Cannot set the submodule without a target name!")
+        if not isinstance(module, Module):
+            raise ValueError(f"`module` is not an nn.Module, found {type(module)}")
         path, _, name = target.rpartition(".")
         owner = self.get_submodule(path)
-        member: Tensor | None = getattr(owner, table).get(name)
-        if member is None:
-            raise AttributeError(f"{type(owner).__name__} has no attribute `{name}`")
-        return member
+        there = strict or hasattr(owner, name)
+        if there and not isinstance(owner._attribute(name), Module):
+            raise AttributeError(f"`{name}` is not an nn.Module")
+        setattr(owner, name, module)
+
+    def get_parameter(self, target: str) -> Tensor:
+        """Returns the parameter of a dotted path.
+
+        Raises:
+            AttributeError: There is none.
+        """
+        path, _, name = target.rpartition(".")
+        parameter = self.get_submodule(path)._attribute(name)
+        if not isinstance(parameter, Parameter):
+            raise AttributeError(f"`{name}` is not an nn.Parameter")
+        return parameter
+
+    def get_buffer(self, target: str) -> Tensor:
+        """Returns the buffer of a dotted path.
+
+        Raises:
+            AttributeError: There is none.
+        """
+        path, _, name = target.rpartition(".")
+        owner = self.get_submodule(path)
+        buffer: Tensor = owner._attribute(name)
+        if name not in owner._buffers:
+            raise AttributeError(f"`{name}` is not a buffer")
+        return buffer
 
     def apply(self, fn: "Callable[[Module], None]") -> Self:
         """Calls a function with every submodule, then with this module."""
@@ -368,7 +382,7 @@ class Module:
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Lets autograd track the parameters, or not."""
-        for parameter in self.parameters():
+        for parameter in list(self.parameters()):
             parameter.requires_grad_(requires_grad)
         return self
 
@@ -380,21 +394,33 @@ class Module:
             elif parameter.grad is not None:
                 parameter.grad.detach_().zero_()
 
-    def _apply_to(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Converts what the module itself owns, in place."""
-        for table in (self._parameters, self._buffers):
-            for member in table.values():
-                if member is None:
-                    continue
-                converted = member.detach().to(*args, **kwargs)
-                if table is self._parameters or member.is_floating_point():
-                    member.data = converted
+    def _convert(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Converts what the module itself owns, by a method of torch's modules."""
+        for parameter in self._parameters.values():
+            if parameter is not None:
+                session = parameter._slot.session
+                session.record("gradwire.convert", (parameter, method, *args), kwargs, wanted=False)
+                parameter._slot.info = None
+        for name, buffer in self._buffers.items():
+            if buffer is None:
+                continue
+            if method == "type" or buffer.is_floating_point() or buffer.is_complex():
+                self._buffers[name] = getattr(buffer, method)(*args, **kwargs)
+            elif "device" in kwargs:
+                self._buffers[name] = buffer.to(kwargs["device"])
+
+    def _convert_all(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Self:
+        for module in self.modules():
+            module._convert(method, args, kwargs)
+        return self
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
-        """Converts parameters and buffers to a device or a floating point type."""
-        for module in self.modules():
-            module._apply_to(args, kwargs)
-        return self
+        """Converts parameters and buffers: a device, a floating point type, both, or a tensor."""
+        return self._convert_all("to", args, kwargs)
+
+    def type(self, dst_type: Any) -> Self:
+        """Converts all parameters and buffers to an element type."""
+        return self._convert_all("type", (dst_type,), {})
 
     def float(self) -> Self:
         """Converts floating point parameters and buffers to float32."""
@@ -420,64 +446,19 @@ class Module:
         """Moves parameters and buffers to the worker's CUDA device."""
         return self.to("cuda" if device is None else f"cuda:{device}")
 
-    # ---- state -------------------------------------------------------------------------------
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Does nothing: how operations run is the server's affair."""
 
-    def state_dict(
-        self, *, destination: Any = None, prefix: str = "", keep_vars: bool = False
-    ) -> "OrderedDict[str, Tensor]":
-        """Returns parameters and persistent buffers by dotted path."""
-        state: OrderedDict[str, Tensor] = OrderedDict() if destination is None else destination
-        for path, module in self.named_modules(prefix=prefix.rstrip("."), remove_duplicate=False):
-            start = f"{path}." if path else ""
-            for name, parameter in module._parameters.items():
-                if parameter is not None:
-                    state[start + name] = parameter if keep_vars else parameter.detach()
-            for name, buffer in module._buffers.items():
-                if buffer is not None and name not in module._non_persistent_buffers_set:
-                    state[start + name] = buffer if keep_vars else buffer.detach()
-        return state
+    def share_memory(self) -> NoReturn:
+        """Refused: parameters are in the memory of the server."""
+        raise NotImplementedError(
+            "share_memory: parameters are in the memory of the server, which other processes reach "
+            "by sessions of their own"
+        )
 
-    def load_state_dict(
-        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
-    ) -> IncompatibleKeys:
-        """Copies tensors into parameters and buffers of the same names.
-
-        Args:
-            state_dict: Tensors by dotted path.
-            strict: Whether the names must be the same ones.
-            assign: Not supported: values are always copied.
-
-        Raises:
-            RuntimeError: Names or shapes differ.
-        """
-        if assign:
-            raise NotImplementedError("load_state_dict(assign=True): values are always copied")
-        own = self.state_dict(keep_vars=True)
-        missing = [name for name in own if name not in state_dict]
-        unexpected = [name for name in state_dict if name not in own]
-        problems = []
-        if strict and unexpected:
-            quoted = ", ".join(f'"{name}"' for name in unexpected)
-            problems.append(f"Unexpected key(s) in state_dict: {quoted}. ")
-        if strict and missing:
-            quoted = ", ".join(f'"{name}"' for name in missing)
-            problems.append(f"Missing key(s) in state_dict: {quoted}. ")
-        for name, target in own.items():
-            if name in state_dict and tuple(state_dict[name].shape) != tuple(target.shape):
-                problems.append(
-                    f"size mismatch for {name}: copying a param with shape "
-                    f"{state_dict[name].shape} from checkpoint, the shape in current model is "
-                    f"{target.shape}."
-                )
-        if problems:
-            text = "\n\t".join(problems)
-            raise RuntimeError(
-                f"Error(s) in loading state_dict for {type(self).__name__}:\n\t{text}"
-            )
-        for name, target in own.items():
-            if name in state_dict:
-                target.detach().copy_(state_dict[name])
-        return IncompatibleKeys(missing, unexpected)
+    def to_empty(self, *, device: Any, recurse: bool = True) -> NoReturn:
+        """Refused: memory that nobody has written to is not handed out."""
+        raise NotImplementedError("to_empty: memory that nobody has written to is not handed out")
 
     # ---- printing ----------------------------------------------------------------------------
 

@@ -3,12 +3,15 @@
 from typing import Any
 
 from gradwire.optim import lr_scheduler as lr_scheduler
+from gradwire.optim import swa_utils as swa_utils
+from gradwire.optim.builtin import BuiltinOptimizer
 from gradwire.optim.optimizer import Optimizer as Optimizer
 from gradwire.v1.catalog import OPTIMIZERS
 
 __all__ = [  # noqa: PLE0604
     "Optimizer",
     "lr_scheduler",
+    "swa_utils",
     *(name.removeprefix("torch.optim.") for name in OPTIMIZERS),
 ]
 
@@ -19,7 +22,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'gradwire.optim' has no attribute {name!r}")
     made = type(
         name,
-        (Optimizer,),
+        (BuiltinOptimizer,),
         {
             "_catalog_name": full,
             "__module__": "gradwire.optim",

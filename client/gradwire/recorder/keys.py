@@ -137,6 +137,7 @@ _ENCODERS: dict[type, Callable[[Any, Callable[[Any], Key]], Key]] = {
     tuple: _tuple,
     Size: _tuple,
     list: _list,
+    range: lambda value, reference: _list(list(value), reference),
     dict: _dict,
     slice: _slice,
     type(...): lambda _, __: ELLIPSIS,

@@ -76,6 +76,7 @@ class Recorder:
         self._free_handles: list[int] = []
         self._next_handle = 1
         self._trace: Trace | None = None
+        self._has_outermost_context = False
 
     def record(
         self, name: str, args: Sequence[Any], kwargs: dict[str, Any], *, wanted: bool = True
@@ -232,6 +233,20 @@ class Recorder:
                 tape.num_contexts -= 1
                 self._append(tape, ("gradwire.exit", (), ()), wanted=False)
 
+    def set_outermost_context(self, context: Context | None) -> None:
+        """Lets all operations recorded from now on run under a context, within all others.
+
+        Args:
+            context: The context; None for none. It takes the place of the one set before.
+        """
+        with self._lock:
+            self.cut()
+            if self._has_outermost_context:
+                del self.contexts[0]
+            self._has_outermost_context = context is not None
+            if context is not None:
+                self.contexts.insert(0, context)
+
     @contextmanager
     def tracing(self, trace: "Trace") -> Iterator[None]:
         """Lets a trace collect everything that is recorded in the block."""
@@ -266,6 +281,15 @@ class Recorder:
         constant = Remote()
         constant._slot = self.put(converted)
         return constant
+
+    def require_untraced(self, name: str) -> None:
+        """Raises if a function is being traced: `name` can't be part of its program."""
+        if self._trace is not None:
+            raise ValueError(
+                f"{name.removeprefix('torch.')} may call functions of your program here, but the "
+                "function that does it is recorded once and then runs on the server. Train with a "
+                "loop of your own instead."
+            )
 
     def require_open(self) -> None:
         """Raises if the session can't be used any more."""

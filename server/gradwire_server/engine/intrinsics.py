@@ -5,9 +5,10 @@ Each public method of :class:`Intrinsics` is the operation `gradwire.<its name>`
 
 import copy
 import inspect
+import math
 import operator
-from collections.abc import Callable
-from contextlib import AbstractContextManager, _GeneratorContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, _GeneratorContextManager, contextmanager
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
@@ -16,7 +17,6 @@ import torch
 from gradwire.v1 import values_pb2
 from gradwire_server.engine import hot
 from gradwire_server.engine.attributes import get_attribute, set_attribute
-from gradwire_server.engine.closures import SteppedOptimizer
 from gradwire_server.engine.memory import Budget, held_bytes
 from gradwire_server.engine.programs import Program
 from gradwire_server.engine.random_state import RandomState
@@ -38,6 +38,11 @@ _ADDRESSES = frozenset(
     (object.__repr__, FunctionType.__repr__, BuiltinFunctionType.__repr__, MethodType.__repr__)
 )
 """The ways to print an object that show its address."""
+MODULE_METHODS = (
+    *("reset_parameters", "reset_running_stats", "flatten_parameters", "log_prob", "predict"),
+    "_conv_forward",
+)
+"""Methods of modules that clients may call, where a module has them."""
 
 
 class Intrinsics:
@@ -52,7 +57,6 @@ class Intrinsics:
         self._device = device
         self._budget = budget
         self._contexts: list[AbstractContextManager[Any]] = []
-        self._steps: dict[int, SteppedOptimizer] = {}
 
     def table(self) -> dict[str, Callable[..., Any]]:
         """Returns the operations by name."""
@@ -63,10 +67,6 @@ class Intrinsics:
         """Leaves all contexts that were entered and not left, innermost first."""
         while self._contexts:
             self._contexts.pop().__exit__(None, None, None)
-
-    def close(self) -> None:
-        """Gives up all steps that wait for their closure."""
-        self._steps.clear()
 
     def call(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Calls a module, or a program as a function of its inputs."""
@@ -111,13 +111,73 @@ class Intrinsics:
         self._budget.note(result)
         return result
 
-    def repr(self, value: Any) -> str:
-        """Returns Python's printout of a value."""
+    def copy(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Returns another tensor or parameter with the same memory, as `copy.copy` does."""
+        if not isinstance(tensor, torch.Tensor):
+            raise TypeError(f"a {class_name(tensor)} is no tensor")
+        return copy.copy(tensor)
+
+    def convert(self, parameter: torch.Tensor, method: str, *args: Any, **kwargs: Any) -> None:
+        """Converts a parameter and its gradient in place, as a method of its module would.
+
+        Args:
+            parameter: The parameter.
+            method: `to` or `type`.
+            args: The method's arguments.
+            kwargs: The same by name.
+        """
+        if method not in ("to", "type"):
+            raise ValueError(f"{method!r} is no conversion; to and type are")
+        getattr(torch.nn.ParameterList([parameter]), method)(*args, **kwargs)
+
+    def materialize(self, parameter: Any, shape: tuple[int, ...]) -> None:
+        """Gives a parameter of a lazy module its shape; the elements are zeros."""
+        if torch.nn.parameter.is_lazy(parameter):
+            self._budget.reserve(math.prod(shape) * parameter.element_size(), "materialize")
+            parameter.materialize(shape)
+            parameter.data.zero_()
+
+    def repr(self, value: Any, **options: Any) -> str:
+        """Returns Python's printout of a value.
+
+        Args:
+            value: The value.
+            options: What `torch.set_printoptions` takes.
+        """
         printing: Any = type(value).__repr__
         if printing in _ADDRESSES:
             # Where objects lie in the worker's memory is nobody's business.
             return f"<{class_name(value)}>"
-        return repr(value)
+        if not options:
+            return repr(value)
+        for name, limit in _PRINT_LIMITS.items():
+            if name in options:
+                options[name] = min(options[name], limit)
+        torch.set_printoptions(**options)
+        try:
+            return repr(value)
+        finally:
+            torch.set_printoptions(profile="default")
+
+    def default_dtype(self, dtype: torch.dtype) -> AbstractContextManager[None]:
+        """Returns a context in which tensors made of Python floats are of this type."""
+        return _default_dtype(dtype)
+
+    def grad_fn(self, tensor: torch.Tensor) -> Any:
+        """Returns the node of the autograd graph that made a tensor; None for a leaf."""
+        return tensor.grad_fn
+
+    def node_name(self, node: torch.autograd.graph.Node) -> str:
+        """Returns the name of a node of the autograd graph."""
+        return node.name()
+
+    def next_inputs(self, node: torch.autograd.graph.Node) -> list[int | None]:
+        """Returns for each gradient that a node passes on the input number of the next node."""
+        return [None if following is None else number for following, number in node.next_functions]
+
+    def next_node(self, node: torch.autograd.graph.Node, index: int) -> Any:
+        """Returns one of the nodes that a node passes gradients on to."""
+        return node.next_functions[index][0]
 
     def describe(self, value: Any) -> values_pb2.Value:
         """Returns what a value is: structure, shapes, dtypes, and of a module its members."""
@@ -157,6 +217,12 @@ class Intrinsics:
             for group in optimizer.param_groups
         ]
 
+    def module_method(self, module: torch.nn.Module, name: str, *args: Any) -> Any:
+        """Calls one of the few methods of modules that compute or change something."""
+        if name not in MODULE_METHODS:
+            raise AttributeError(f"{name!r} is none of {', '.join(MODULE_METHODS)}")
+        return getattr(_require_module(module), name)(*args)
+
     def set_option(
         self, optimizer: torch.optim.Optimizer, group: int, name: str, value: Any
     ) -> None:
@@ -165,27 +231,26 @@ class Intrinsics:
             raise AttributeError("params is not an option; add_param_group adds parameters")
         optimizer.param_groups[group][name] = value
 
-    def begin_step(self, optimizer: torch.optim.Optimizer) -> bool:
-        """Begins a step that evaluates a closure.
 
-        Returns:
-            Whether the closure is to be evaluated; if so, `resume_step` goes on with its loss.
-        """
-        self._steps[id(optimizer)] = SteppedOptimizer(optimizer)
-        return self.resume_step(optimizer, None)
-
-    def resume_step(self, optimizer: torch.optim.Optimizer, loss: Any) -> bool:
-        """Goes on with a step after the closure returned `loss`; returns as `begin_step`."""
-        step = self._steps.pop(id(optimizer), None)
-        if step is None:
-            raise RuntimeError("no step of this optimizer waits for its closure")
-        wanted = step.advance(loss)
-        if wanted:
-            self._steps[id(optimizer)] = step
-        return wanted
+_PRINT_LIMITS = {"threshold": 1_000_000, "edgeitems": 1_000, "linewidth": 10_000, "precision": 100}
+"""Printing more than this would take the worker minutes."""
+_NOT_OPERATIONS = frozenset({"table", "close_contexts"})
 
 
-_NOT_OPERATIONS = frozenset({"table", "close", "close_contexts"})
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _require_module(value: Any) -> torch.nn.Module:
+    if not isinstance(value, torch.nn.Module):
+        raise TypeError(f"a {class_name(value)} is no module")
+    return value
 
 
 def _describe_module(module: torch.nn.Module) -> dict[str, Any]:
@@ -194,11 +259,14 @@ def _describe_module(module: torch.nn.Module) -> dict[str, Any]:
         path: {
             "type": class_name(child),
             "training": child.training,
+            "version": child._version,
             "extra_repr": child.extra_repr(),
             "parameters": dict(child._parameters),
             "buffers": dict(child._buffers),
             "non_persistent": sorted(child._non_persistent_buffers_set),
             "modules": {name: class_name(m) for name, m in child._modules.items() if m is not None},
+            "methods": [name for name in MODULE_METHODS if hasattr(child, name)],
+            "computed": _computed(child),
             "attributes": {
                 name: value
                 for name, value in vars(child).items()
@@ -207,6 +275,14 @@ def _describe_module(module: torch.nn.Module) -> dict[str, Any]:
         }
         for path, child in module.named_modules(remove_duplicate=False)
     }
+
+
+def _computed(module: torch.nn.Module) -> list[str]:
+    """Returns the names of tensors that a module has but does not own, such as normed weights."""
+    names = [name for name, value in vars(module).items() if isinstance(value, torch.Tensor)]
+    if torch.nn.utils.parametrize.is_parametrized(module):
+        names += module.parametrizations  # type: ignore[arg-type]
+    return names
 
 
 def _is_plain(value: Any) -> bool:

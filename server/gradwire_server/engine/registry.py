@@ -35,6 +35,22 @@ KINDS: tuple[tuple[dict[str, str], "server_pb2.CatalogKind"], ...] = (
 KIND_OF_NAME: dict[str, "server_pb2.CatalogKind"] = {
     name: kind for table, kind in KINDS for name in table
 }
+_SYMBOLS = {
+    "add": "+",
+    "sub": "-",
+    "mul": "*",
+    "truediv": "/",
+    "floordiv": "//",
+    "mod": "%",
+    "pow": "** or pow()",
+    "matmul": "@",
+    "and": "&",
+    "or": "|",
+    "xor": "^",
+    "lshift": "<<",
+    "rshift": ">>",
+}
+"""How Python shows operators in errors."""
 _FACTORIES = frozenset(catalog.FACTORIES)
 
 
@@ -97,8 +113,14 @@ def _operator(name: str, method: Callable[..., Any], *args: Any) -> Any:
     """Calls an operator method; raises TypeError where Python would try the other operand's."""
     result = method(*args)
     if result is NotImplemented:
-        kinds = " and ".join(repr(type(arg).__name__) for arg in args)
-        raise TypeError(f"unsupported operand type(s) for {name}: {kinds}")
+        left, right = (type(arg).__name__ for arg in args[:2])
+        symbol = name.strip("_")
+        if symbol not in _SYMBOLS and symbol[:1] in ("r", "i"):
+            if symbol[0] == "r":
+                left, right = right, left
+            symbol = symbol[1:]
+        shown = _SYMBOLS.get(symbol, name) + ("=" if name.startswith("__i") else "")
+        raise TypeError(f"unsupported operand type(s) for {shown}: {left!r} and {right!r}")
     return result
 
 

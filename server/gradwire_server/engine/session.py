@@ -9,6 +9,8 @@ import torch
 
 from gradwire.v1 import sessions_pb2, values_pb2
 from gradwire.v1.handles import FIRST_SERVER_HANDLE
+from gradwire_server.engine import states
+from gradwire_server.engine.callables import Callables
 from gradwire_server.engine.failures import operation_failure
 from gradwire_server.engine.intrinsics import Intrinsics
 from gradwire_server.engine.leftovers import MAX_HANDLES, Leftovers
@@ -70,7 +72,12 @@ class Session:
         self.num_steps = 0
         self.budget = Budget(limits.max_session_bytes, self._held)
         self._intrinsics = Intrinsics(device, self.budget)
-        self.registry = Registry(self._intrinsics.table(), budget=self.budget, device=device)
+        self._callables = Callables(device, lambda name, path: self.registry.resolve(name, path))  # noqa: PLW0108  # not there yet
+        self.registry = Registry(
+            {**self._intrinsics.table(), **self._callables.table(), **states.TABLE},
+            budget=self.budget,
+            device=device,
+        )
         self.scope = Scope(self.registry, self.value, device)
         self.next_handle = FIRST_SERVER_HANDLE
         self.runs: dict[str, TrainingRun] = {}
@@ -208,11 +215,11 @@ class Session:
 
     def close(self) -> None:
         """Lets go of everything it holds."""
+        self._callables.close()
         self.values.clear()
         self.models.clear()
         self.runs.clear()
         self.leftovers.clear()
-        self._intrinsics.close()
 
     def _put_tensor(self, command: sessions_pb2.PutTensor) -> Sequence[values_pb2.Value]:
         _require_client_handle(command.handle, "put_tensor.handle")

@@ -111,6 +111,8 @@ def describe_tensor(tensor: torch.Tensor) -> values_pb2.Description:
     """Returns what is known of a tensor without its elements."""
     kind = "torch.nn.Parameter" if isinstance(tensor, torch.nn.Parameter) else "torch.Tensor"
     materialized = not torch.nn.parameter.is_lazy(tensor)
+    if not materialized:
+        kind = class_name(tensor)
     return values_pb2.Description(
         type=kind,
         dtype=DATA_TYPE_OF_DTYPE.get(tensor.dtype, 0),  # type: ignore[arg-type]

@@ -10,7 +10,8 @@ import torch
 from google.protobuf.message import Message
 
 from gradwire.v1 import checkpoints_pb2, models_pb2, runs_pb2, server_pb2, sessions_pb2
-from gradwire_server.engine import keeping, models, passes, steps, tensors, training
+from gradwire_server.engine import keeping, models, passes, states, steps, tensors, training
+from gradwire_server.engine.callables import Callables
 from gradwire_server.engine.failures import operation
 from gradwire_server.engine.intrinsics import Intrinsics
 from gradwire_server.engine.memory import Budget
@@ -62,10 +63,19 @@ def catalog_response() -> server_pb2.GetCatalogResponse:
             kind=server_pb2.CATALOG_KIND_INTRINSIC,
             signature=_signature(function),
         )
-        for name, function in Intrinsics(torch.device("cpu"), Budget(0, list)).table().items()
+        for name, function in _intrinsics().items()
     ]
     entries.sort(key=attrgetter("name"))
     return server_pb2.GetCatalogResponse(entries=entries)
+
+
+def _intrinsics() -> dict[str, Any]:
+    device = torch.device("cpu")
+    return {
+        **Intrinsics(device, Budget(0, list)).table(),
+        **Callables(device, lambda name, _: torch_object(name)).table(),
+        **states.TABLE,
+    }
 
 
 def _signature(function: Any) -> str:

@@ -1,6 +1,11 @@
 """``torch.cuda`` as far as programs ask it what there is."""
 
+from typing import Any
+
 from gradwire.connection import current_session
+from gradwire.cuda import amp as amp
+from gradwire.random import DefaultGenerator
+from gradwire.random import manual_seed as _manual_seed
 
 
 def is_available() -> bool:
@@ -25,14 +30,27 @@ def current_device() -> int:
     return int(index or 0)
 
 
-def synchronize() -> None:
+def synchronize(device: Any = None) -> None:  # noqa: ARG001
     """Waits until everything recorded was carried out."""
     current_session().flush()
 
 
-def manual_seed(seed: int) -> None:
+def manual_seed(seed: int) -> DefaultGenerator:
     """Seeds the session's random numbers."""
-    current_session().record("torch.manual_seed", (seed,), {}, wanted=False)
+    return _manual_seed(seed)
 
 
 manual_seed_all = manual_seed
+
+
+def empty_cache() -> None:
+    """Does nothing: the memory of the server is the server's affair."""
+
+
+def reset_peak_memory_stats(device: Any = None) -> None:
+    """Does nothing: the memory of the server is the server's affair."""
+
+
+def is_bf16_supported() -> bool:
+    """Returns whether there is a device that computes in bfloat16."""
+    return is_available()
