@@ -62,13 +62,19 @@ class Browser:
         """Runs JavaScript in the page, and returns what it returns."""
         return self._driver.execute_script(script)
 
+    def prefer_dark(self) -> None:
+        """Is, from now on, the browser of somebody who likes it dark."""
+        dark = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+        self._driver.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)
+
     def save_screenshot(self, path: Path) -> None:
         """Writes what the window shows as PNG."""
         assert self._driver.save_screenshot(str(path))
 
     def complaints(self) -> list[str]:
-        """Returns what the browser's console has, such as violations of a policy, since asked."""
-        return [entry["message"] for entry in self._driver.get_log("browser")]  # type: ignore[no-untyped-call]
+        """Returns the errors of the browser's console, such as broken policies, since asked."""
+        log = self._driver.get_log("browser")  # type: ignore[no-untyped-call]
+        return [entry["message"] for entry in log if entry["level"] == "SEVERE"]
 
 
 @contextmanager

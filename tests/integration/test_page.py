@@ -2,15 +2,23 @@
 
 import http.client
 import json
+import os
+import re
 import ssl
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
 import gradwire
+from gradwire import nn, optim
+from gradwire.current import push_session
+from gradwire.run import Run
+from gradwire.session import Session
 from gradwire.transport.tls import Tls
 from gradwire_server.access.identity import Role
 from gradwire_server.access.tokens import TokenEntry
@@ -73,7 +81,13 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
         )
     )
     port = free_port()
-    with ServerProcess(folder, page_address=f"127.0.0.1:{port}", tokens_file=tokens) as server:
+    # One thread: others on this machine would make several wait for each other.
+    options: dict[str, Any] = {
+        "page_address": f"127.0.0.1:{port}",
+        "tokens_file": tokens,
+        "threads": 1,
+    }
+    with ServerProcess(folder, **options) as server:
         yield Page(server, port)
 
 
@@ -110,6 +124,83 @@ def test_a_reader_signs_in_and_sees_workers_and_the_own_sessions(
     chromium.until(lambda: chromium.find("#no-sessions"))
     # The browser also tells of answers such as 401, by their addresses.
     assert [each for each in chromium.complaints() if "/rpc/" not in each] == []
+
+
+def painted(chromium: Browser) -> int:
+    """Returns how many pixels of the chart have a color of a curve, which the axes have not."""
+    return int(
+        chromium.run("""
+            const canvas = document.querySelector("#chart canvas");
+            if (!canvas) return 0;
+            const { width, height } = canvas;
+            const pixels = canvas.getContext("2d").getImageData(0, 0, width, height).data;
+            let count = 0;
+            for (let i = 0; i < pixels.length; i += 4) {
+              const [red, green, blue, alpha] = pixels.slice(i, i + 4);
+              count += alpha > 0 && Math.max(red, green, blue) - Math.min(red, green, blue) > 90;
+            }
+            return count;
+        """)
+    )
+
+
+def train(session: Session, name: str, hidden: int, epochs: int) -> Run:
+    push_session(session)
+    pixels, labels = load_digits(return_X_y=True)
+    gradwire.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, hidden), nn.ReLU(), nn.Linear(hidden, 10))
+    run: Run = gradwire.train(
+        model,
+        ((pixels / 16).astype(np.float32), labels),
+        loss=nn.CrossEntropyLoss(),
+        optimizer=optim.Adam(model.parameters(), lr=1e-3),
+        epochs=epochs,
+        batch_size=64,
+        name=name,
+        progress=False,
+        wait=False,
+    )
+    return run
+
+
+def test_runs_draw_their_losses_live_and_a_click_shows_the_events(
+    page: Page, chromium: Browser
+) -> None:
+    with gradwire.connect(page.server.address, token=TOKENS["anna"]) as session:
+        train(session, "digits, narrow", hidden=16, epochs=40)
+        run = train(session, "digits", hidden=64, epochs=10_000)
+        item = f".run[title='{run.name}']"
+        chromium.prefer_dark()
+        sign_in(chromium, page, "anna")
+
+        chromium.until(lambda: "running" in chromium.text(item))
+        chromium.until(lambda: painted(chromium) > 200)
+        before = step_shown(chromium, item)
+        chromium.until(lambda: step_shown(chromium, item) > before)
+
+        chromium.find(item)[0].click()
+        chromium.until(lambda: "progress" in chromium.text("#events"))
+        assert "digits" in chromium.text("#log")
+        (logarithmic,) = chromium.find("#logarithmic")
+        logarithmic.click()
+        chromium.until(lambda: painted(chromium) > 200)
+        if path := os.environ.get("GRADWIRE_SCREENSHOT"):
+            chromium.until(lambda: step_shown(chromium, item) > 700)
+            chromium.save_screenshot(Path(path))
+
+        run.cancel()
+        chromium.until(lambda: "cancelled" in chromium.text(item))
+        chromium.until(lambda: "ended" in chromium.text("#events"))
+        assert page.call("RunService/ListRuns", **bearer("bert")) == (200, {})
+        answered = page.call("RunService/WatchRun", {"name": run.name}, **bearer("bert"))
+        assert (answered[0], answered[1]["code"]) == (404, "NOT_FOUND")
+    assert [each for each in chromium.complaints() if "/rpc/" not in each] == []
+
+
+def step_shown(chromium: Browser, item: str) -> int:
+    """Returns the step of a run that the page shows."""
+    (number,) = re.findall(r"step ([\d,]+) of", chromium.text(item))
+    return int(number.replace(",", ""))
 
 
 def test_a_reader_with_a_wrong_token_is_asked_again(page: Page, chromium: Browser) -> None:

@@ -38,8 +38,14 @@ export function formatSeconds(seconds) {
 export const formatTime = (text) =>
   text ? new Date(text).toLocaleTimeString("en-GB", { hour12: false }) : "";
 
-export function formatAgo(text) {
-  return text ? `${formatSeconds(Math.max(0, (Date.now() - Date.parse(text)) / 1000))} ago` : "–";
+// The time of day, with the date unless it is today's.
+export function formatMoment(text) {
+  if (!text) {
+    return "–";
+  }
+  const moment = new Date(text);
+  const today = moment.toDateString() === new Date().toDateString();
+  return today ? formatTime(text) : `${moment.toISOString().slice(0, 10)} ${formatTime(text)}`;
 }
 
 // "RUN_STATE_RUNNING" -> "running"

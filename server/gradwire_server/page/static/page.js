@@ -2,7 +2,7 @@
 
 import { CallError, call, hasToken, setToken } from "./calls.js";
 import { LossChart } from "./chart.js";
-import { byId, element, formatAgo, formatCount, formatRate, stateOf } from "./elements.js";
+import { byId, element, formatCount, formatMoment, formatRate, stateOf } from "./elements.js";
 import { Runs, isRunning } from "./runs.js";
 
 const INTERVAL_MILLISECONDS = 2000;
@@ -27,6 +27,12 @@ function showSignIn(message) {
 }
 
 function showTable(id, head, rows) {
+  // What is the same stays, so that it can be selected and copied.
+  const drawn = JSON.stringify(rows.map((row) => row.map((value) => value.textContent ?? value)));
+  if (byId(id).dataset.drawn === drawn) {
+    return;
+  }
+  byId(id).dataset.drawn = drawn;
   const cells = (tag, values) =>
     values.map((value) => (value instanceof Node ? value : element(tag, {}, String(value))));
   byId(id).replaceChildren(
@@ -69,8 +75,8 @@ function showSessions(sessions) {
       session.tenant ?? "",
       mono(session.worker ?? ""),
       mono(session.device ?? ""),
-      formatAgo(session.createTime),
-      formatAgo(session.lastUseTime),
+      formatMoment(session.createTime),
+      formatMoment(session.lastUseTime),
     ]),
   );
 }
@@ -116,20 +122,12 @@ function showTiles(info, sessions, listed) {
   byId("versions").textContent = `${info.serverVersion ?? ""} · torch ${info.torchVersion ?? ""}`;
 }
 
-// A server that cannot list runs has none to show.
-function noneIfUnknown(error) {
-  if (error.code !== "UNIMPLEMENTED") {
-    throw error;
-  }
-  return {};
-}
-
 async function refresh() {
   try {
     const [info, sessionPage, runPage] = await Promise.all([
       call("ServerService/GetServerInfo"),
       call("SessionService/ListSessions", { pageSize: PAGE_SIZE }),
-      call("RunService/ListRuns", { pageSize: PAGE_SIZE }).catch(noneIfUnknown),
+      call("RunService/ListRuns", { pageSize: PAGE_SIZE }),
     ]);
     byId("sign-in").hidden = true;
     byId("dashboard").hidden = false;

@@ -60,6 +60,7 @@ export class Runs {
     this.chart = chart;
     this.listed = [];
     this.followed = new Map();
+    this.items = new Map();
     this.selected = null;
     this.dirty = false;
     byId("close-log").addEventListener("click", () => this.select(null));
@@ -137,35 +138,52 @@ export class Runs {
     this.drawLog();
   }
 
+  // An item stays the same element as long as its run is listed, so that neither a click nor the
+  // focus is lost while its text changes.
   drawList() {
     byId("no-runs").hidden = this.listed.length > 0;
-    byId("runs").replaceChildren(
-      ...this.listed.map((run) => element("li", {}, this.makeItem(run))),
-    );
+    const items = this.listed.map((run) => this.itemOf(run));
+    const list = byId("runs");
+    if (items.length !== list.children.length || items.some((item, i) => item !== list.children[i])) {
+      list.replaceChildren(...items);
+    }
+    const names = new Set(this.listed.map((run) => run.name));
+    for (const name of this.items.keys()) {
+      if (!names.has(name)) {
+        this.items.delete(name);
+      }
+    }
   }
 
-  makeItem(run) {
+  itemOf(run) {
+    if (!this.items.has(run.name)) {
+      const button = element("button", { className: "run", title: run.name });
+      button.addEventListener("click", () => this.select(run.name));
+      this.items.set(run.name, element("li", {}, button));
+    }
+    const item = this.items.get(run.name);
+    this.fill(item.firstChild, run);
+    return item;
+  }
+
+  fill(button, run) {
     const state = stateName(run);
     const swatch = element("span", { className: "swatch" });
     if (this.followed.has(run.name)) {
       swatch.style.borderColor = swatch.style.background = this.chart.colorOf(run.name);
     }
-    const item = element(
-      "button",
-      { className: "run", title: run.name },
+    button.setAttribute("aria-pressed", String(run.name === this.selected));
+    button.replaceChildren(
       swatch,
       element("span", { className: "name" }, titleOf(run)),
       element("span", { className: STATE_CLASSES[state] ?? "quiet" }, state),
       element("span", { className: "facts" }, this.facts(run)),
     );
-    item.setAttribute("aria-pressed", String(run.name === this.selected));
-    item.addEventListener("click", () => this.select(run.name));
     if (isRunning(run) && Number(run.numSteps)) {
-      item.append(
+      button.append(
         element("progress", { value: Number(run.step ?? 0), max: Number(run.numSteps) }),
       );
     }
-    return item;
   }
 
   facts(run) {
