@@ -5,6 +5,7 @@
 #   make test              run the tests; pass options on with ARGS="-k name"
 #   make check             format, lint, types, contract, generated files
 #   make proto             regenerate the stubs from protos/
+#   make fuzz              throw many more generated requests at a server; EXAMPLES=number
 #   make bench             compare with local torch; pass options on with ARGS
 #   make conformance       run torch's own test tables and write docs/conformance.md
 #
@@ -20,6 +21,7 @@
 
 PYTHON ?= $(firstword $(foreach name,python3.11 python3,$(shell command -v $(name) 2>/dev/null)))
 ARGS ?=
+EXAMPLES ?= 2000
 TORCH_VERSION ?= $(patsubst torch==%,%,$(filter torch==%,$(file <constraints.txt)))
 
 VENV := .venv
@@ -74,6 +76,10 @@ test: $(VENV_STAMP) $(NODE_STAMP)
 test-container: $(VENV_STAMP)
 	@GRADWIRE_REQUIRE_DOCKER=1 $(BIN)/python -m pytest tests/container $(ARGS)
 
+.PHONY: fuzz
+fuzz: $(VENV_STAMP)
+	@TESTS_SAFETY_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/safety/test_fuzz.py --timeout=0 $(ARGS)
+
 .PHONY: bench
 bench: $(VENV_STAMP)
 	@$(BIN)/python -m benchmarks $(ARGS)
@@ -102,6 +108,7 @@ check-proto: $(NODE_STAMP)
 check-generated: $(VENV_STAMP)
 	@$(BIN)/python scripts/generate_stubs.py --check
 	@$(BIN)/python scripts/generate_catalog.py --check
+	@$(BIN)/python scripts/generate_refusals.py --check
 	@$(BIN)/python scripts/generate_settings.py --check
 
 .PHONY: format
@@ -117,6 +124,7 @@ proto: $(VENV_STAMP)
 .PHONY: catalog
 catalog: $(VENV_STAMP)
 	@$(BIN)/python scripts/generate_catalog.py
+	@$(BIN)/python scripts/generate_refusals.py
 
 .PHONY: settings
 settings: $(VENV_STAMP)

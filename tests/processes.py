@@ -113,6 +113,7 @@ class Stubs:
     """Plain stubs on one channel, as a program without the SDK uses them."""
 
     def __init__(self, channel: grpc.Channel) -> None:
+        self.channel = channel
         self.sessions: Any = sessions_pb2_grpc.SessionServiceStub(channel)
         self.models: Any = models_pb2_grpc.ModelServiceStub(channel)
         self.runs: Any = runs_pb2_grpc.RunServiceStub(channel)

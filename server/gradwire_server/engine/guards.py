@@ -5,6 +5,7 @@ these arguments say, or divides, or loops, and a worker process would end or sta
 """
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeGuard
@@ -19,6 +20,11 @@ Wrapper = Callable[..., Any]
 
 MAX_PADDING = 1 << 40
 """More elements than memory has, and few enough for sums that do not overflow."""
+
+_NUMERIC = frozenset(
+    name for name in catalog.MODULES | catalog.LOSSES if not name.startswith("torch.nn.ConstantPad")
+)
+"""Modules whose constructors have no use for NaN."""
 
 _UNSUITED = "torch does not check it, and the process would suffer"
 
@@ -37,7 +43,39 @@ def guard_of(name: str) -> Wrapper | None:
     """Returns the check of a name; overloads of ATen have that of the operation they are of."""
     if name.startswith("aten."):
         return _ATEN_WRAPPERS.get(name.split(".")[1].rstrip("_"))
+    if name in catalog.OPTIMIZERS or name in catalog.SCHEDULERS:
+        return _finite_options
+    if name in _NUMERIC and name not in _WRAPPERS:
+        return _no_nan
     return _WRAPPERS.get(name)
+
+
+def _finite_options(call: Call, /, *args: Any, **kwargs: Any) -> Any:
+    """Refuses what training would silently make NaN of."""
+    for name, value in _floats([args, kwargs]):
+        if not math.isfinite(value):
+            raise ValueError(f"{name} is {value}; it must be a finite number")
+    return call(*args, **kwargs)
+
+
+def _no_nan(call: Call, /, *args: Any, **kwargs: Any) -> Any:
+    """Refuses NaN; bounds may well be infinite."""
+    for name, value in _floats([args, kwargs]):
+        if math.isnan(value):
+            raise ValueError(f"{name} is nan; it must be a number")
+    return call(*args, **kwargs)
+
+
+def _floats(value: Any, name: str = "an argument") -> Iterator[tuple[str, float]]:
+    """Yields the floats in a value and in lists and dicts of it, each with its name."""
+    if isinstance(value, float):
+        yield name, value
+    elif isinstance(value, dict):
+        for key, element in value.items():
+            yield from _floats(element, str(key))
+    elif isinstance(value, list | tuple):
+        for element in value:
+            yield from _floats(element, name)
 
 
 def _zeroed(call: Call, /, *args: Any, **kwargs: Any) -> torch.Tensor:
