@@ -1,7 +1,7 @@
 """Models, losses and metrics written in Python as data: recorded on samples, once for each case."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, is_dataclass
 from functools import partial
 from typing import Any
@@ -14,7 +14,11 @@ from gradwire.recorder.keys import encode, message
 from gradwire.recorder.trace import Trace, trace
 from gradwire.session import Session
 from gradwire.tensors import Tensor
+from gradwire.transforms import evaluating
 from gradwire.v1 import models_pb2, runs_pb2, values_pb2
+
+BatchTransform = Callable[[Sequence[Any], Sequence[Any]], tuple[Sequence[Any], Sequence[Any]]]
+"""From the inputs and the targets of a batch to those of another."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +44,16 @@ class Recorded:
         module: The model.
         loss: The loss.
         metrics: The metrics.
+        transform: What becomes of batches of training, if anything.
+        evaluation_transform: What becomes of those of evaluations.
         alive: What these refer to by handle; to be kept until the server has decoded them.
     """
 
     module: models_pb2.ModuleSpec
     loss: models_pb2.LossSpec
     metrics: list[runs_pb2.Metric]
+    transform: runs_pb2.BatchTransform | None
+    evaluation_transform: runs_pb2.BatchTransform | None
     alive: list[Trace] = field(default_factory=list)
 
 
@@ -55,6 +63,8 @@ def record(
     loss: Module | Callable[..., Any],
     metrics: Mapping[str, Any],
     cases: Sequence[Case],
+    *,
+    transform: BatchTransform | None = None,
 ) -> Recorded:
     """Returns a model, a loss and metrics as data; functions in Python are run to record them.
 
@@ -67,6 +77,7 @@ def record(
         loss: The loss.
         metrics: Metrics by name: functions, or the name of one with its arguments.
         cases: The first is the usual one.
+        transform: What becomes of a batch before the model sees it.
 
     Raises:
         ValueError: A function reads the value of a tensor.
@@ -75,16 +86,18 @@ def record(
     plain_model, plain_loss = isinstance(model, BuiltinModule), isinstance(loss, BuiltinModule)
     forward, loss_program = _Variants(), _Variants()
     programs = {name: _Variants() for name in functions}
-    if not plain_model or not plain_loss or functions:
+    transforms = {True: _Transforms(transform), False: _Transforms(transform)}
+    if not plain_model or not plain_loss or functions or transform is not None:
         with _without_effects(session, model):
             for case in cases:
                 _set_training(model, case.training)
+                inputs, targets = transforms[case.training].record(session, case)
                 returned: list[Any] = []
                 run = partial(_run, model, returned)
-                outputs = forward.record(session, run, case.inputs, case.training)
-                arguments = [*outputs, *case.targets]
+                outputs = forward.record(session, run, inputs, case.training)
+                arguments = [*outputs, *targets]
                 # Functions get the structure that the model returned; programs know its tensors.
-                whole = [*returned, *case.targets]
+                whole = [*returned, *targets]
                 if not plain_loss:
                     loss_program.record(session, partial(_ignore_arguments, loss, whole), arguments)
                 if not case.training:
@@ -98,7 +111,10 @@ def record(
         loss_spec = models_pb2.LossSpec(handle=session.handle(loss))
     else:
         loss_spec = models_pb2.LossSpec(program=loss_program.program())
-    recorded = [forward, loss_program, *programs.values()]
+    recorded = [
+        *(forward, loss_program, *programs.values()),
+        *(each.variants for each in transforms.values()),
+    ]
     return Recorded(
         module=spec,
         loss=loss_spec,
@@ -108,6 +124,8 @@ def record(
             else runs_pb2.Metric(name=name, torchmetric=_torchmetric(*metric))
             for name, metric in metrics.items()
         ],
+        transform=transforms[True].message(),
+        evaluation_transform=transforms[False].message(),
         alive=[one for variants in recorded for one in variants.alive],
     )
 
@@ -167,6 +185,60 @@ def _tensors_in(value: Any) -> Iterator[Tensor]:
             yield from _tensors_in(element)
     elif is_dataclass(value):
         yield from _tensors_in(list(vars(value).values()))
+
+
+class _Transforms:
+    """What a transform did in each case of one mode."""
+
+    def __init__(self, transform: BatchTransform | None) -> None:
+        self.variants = _Variants()
+        self._transform = transform
+        self._num_inputs = 0
+
+    def record(self, session: Session, case: Case) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+        """Records the transform on a batch; returns what becomes of that."""
+        if self._transform is None:
+            return case.inputs, case.targets
+        transform = self._transform
+        count = len(case.inputs)
+
+        def apply(*values: Any) -> tuple[Any, ...]:
+            inputs, targets = transform(values[:count], values[count:])
+            self._num_inputs = len(inputs)
+            return (*inputs, *targets)
+
+        with nullcontext() if case.training else evaluating():
+            outputs = self.variants.record(session, apply, [*case.inputs, *case.targets])
+        for output in outputs:
+            if not isinstance(output, Tensor):
+                raise TypeError(f"a transform returns a {type(output).__name__}, not a tensor")
+        return outputs[: self._num_inputs], outputs[self._num_inputs :]
+
+    def message(self) -> runs_pb2.BatchTransform | None:
+        """Returns the transform as data; None if there is none, or no case of its mode."""
+        if not self._num_inputs:
+            return None
+        return runs_pb2.BatchTransform(program=self.variants.program(), num_inputs=self._num_inputs)
+
+
+def both_transforms(
+    transform: Callable[..., Any] | None, target_transform: Callable[..., Any] | None
+) -> BatchTransform | None:
+    """Returns what becomes of inputs and targets by a transform of each; None if there is none."""
+    if transform is None and target_transform is None:
+        return None
+
+    def apply(inputs: Sequence[Any], targets: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
+        return _applied(transform, inputs), _applied(target_transform, targets)
+
+    return apply
+
+
+def _applied(function: Callable[..., Any] | None, values: Sequence[Any]) -> Sequence[Any]:
+    if function is None:
+        return values
+    made = function(*values)
+    return made if isinstance(made, tuple | list) else [made]
 
 
 def _torchmetric(type_name: str, kwargs: Mapping[str, Any]) -> runs_pb2.TorchMetric:

@@ -2,11 +2,11 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from gradwire.calls import session_of
-from gradwire.creation import as_tensor
-from gradwire.errors import ServerUnavailableError
+from gradwire.errors import ServerUnavailableError, SessionLostError
 from gradwire.history import History
 from gradwire.nn.module import Module
 from gradwire.optim.lr_scheduler import LRScheduler
@@ -21,17 +21,17 @@ from gradwire.options import (
     set_scheduler,
     take_options,
 )
-from gradwire.recipes import Case, record
+from gradwire.recipes import Case, both_transforms, record
 from gradwire.run import Run
+from gradwire.samples import Samples, samples_of
 from gradwire.session import Session
-from gradwire.tensors import Tensor
 from gradwire.transport.channel import new_request_id, retry_delays
-from gradwire.v1 import models_pb2, models_pb2_grpc, runs_pb2, runs_pb2_grpc, values_pb2
+from gradwire.v1 import models_pb2, models_pb2_grpc, runs_pb2, runs_pb2_grpc
 
 
 def train(
     model: Module,
-    data: tuple[Any, Any],
+    data: Any,
     *,
     loss: Module | Callable[..., Any],
     optimizer: Optimizer,
@@ -40,7 +40,9 @@ def train(
     batch_size: int | None = None,
     shuffle: bool = True,
     drop_last: bool = False,
-    validation: tuple[Any, Any] | Options | None = None,
+    transform: Callable[..., Any] | None = None,
+    target_transform: Callable[..., Any] | None = None,
+    validation: Any = None,
     metrics: Sequence[Any] | Mapping[str, Any] | str = (),
     scheduler: LRScheduler | tuple[LRScheduler, str] | Options | None = None,
     clip_grad_norm: float | None = None,
@@ -72,7 +74,9 @@ def train(
     Args:
         model: The model.
         data: Inputs and targets: arrays or tensors, or tuples of such, with samples along the
-            first dimension.
+            first dimension; a dataset or a loader of ``gradwire.utils.data`` (a loader's
+            ``batch_size``, ``shuffle`` and ``drop_last`` are taken from it); or data on the server,
+            as ``gradwire.datasets`` returns it, which need not fit in memory.
         loss: A loss module, or a function of outputs and targets that returns a scalar tensor.
         optimizer: An optimizer of the model's parameters.
         epochs: How many times to go over the data; once if neither this nor `steps` is given.
@@ -80,7 +84,11 @@ def train(
         batch_size: Samples of a batch; None for all.
         shuffle: Whether to visit the samples in a new random order in each epoch.
         drop_last: Whether to leave out an incomplete last batch.
-        validation: Inputs and targets to evaluate on after each epoch; or a dictionary with
+        transform: What becomes of the inputs of each batch before the model sees them: a function
+            over tensors, such as one of ``gradwire.transforms``. It is recorded, and runs on the
+            device with the session's random numbers.
+        target_transform: The same for the targets.
+        validation: Data to evaluate on after each epoch, as `data`; or a dictionary with
             ``data``, and if wanted ``batch_size`` and ``every_steps``. Evaluation draws no random
             numbers, so a run with it trains exactly as one without.
         metrics: What to compute in evaluations, on the training data if there is no `validation`:
@@ -124,18 +132,16 @@ def train(
             option is not what it should be.
         GradwireError: The server refused, or the run failed.
     """
-    inputs, targets = (_tensors(part) for part in data)
-    session = session_of((*inputs, *targets), {})
+    samples = samples_of(data)
+    if samples.batching is not None:
+        batch_size, shuffle, drop_last = samples.batching
+    session = session_of(tuple(samples.tensors), {})
     evaluation = _evaluation(validation)
     named = named_metrics(metrics)
-    cases = _cases(
-        (inputs, targets),
-        evaluation,
-        batch_size,
-        drop_last=drop_last,
-        has_metrics=bool(named),
+    cases = _cases(samples, evaluation, batch_size, drop_last=drop_last, has_metrics=bool(named))
+    recorded = record(
+        session, model, loss, named, cases, transform=both_transforms(transform, target_transform)
     )
-    recorded = record(session, model, loss, named, cases)
     models = models_pb2_grpc.ModelServiceStub(session.channel)
     created = session.call(
         models.CreateModel,
@@ -144,13 +150,13 @@ def train(
 
     def forget() -> None:
         request = models_pb2.DeleteModelRequest(name=created.name)
-        session.call(models.DeleteModel, request)
+        # A run may outlive the worker that the session was on; what it says of itself still counts.
+        with suppress(SessionLostError):
+            session.call(models.DeleteModel, request)
 
     request = runs_pb2.TrainRequest(
         name=created.name,
         request_id=new_request_id(),
-        inputs=_handles(session, inputs),
-        targets=_handles(session, targets),
         loss=recorded.loss,
         optimizer=models_pb2.OptimizerSpec(handle=session.handle(optimizer)),
         epochs=1 if epochs is None and steps is None else epochs or 0,
@@ -167,16 +173,14 @@ def train(
         on_nonfinite=on_nonfinite_of(on_nonfinite),
         display_name=name,
         cancel_on_disconnect=cancel_on_disconnect,
+        transform=recorded.transform,
+        evaluation_transform=recorded.evaluation_transform,
     )
+    samples.fill(request, session)
     if evaluation is not None:
-        request.validation.CopyFrom(
-            runs_pb2.Validation(
-                inputs=_handles(session, evaluation.inputs),
-                targets=_handles(session, evaluation.targets),
-                batch_size=evaluation.batch_size,
-                every_steps=evaluation.every_steps,
-            )
-        )
+        request.validation.batch_size = evaluation.batch_size
+        request.validation.every_steps = evaluation.every_steps
+        evaluation.samples.fill(request.validation, session)
     set_scheduler(request, session, scheduler)
     set_early_stopping(request, early_stopping)
     set_checkpoint(request, checkpoint)
@@ -199,20 +203,21 @@ def train(
 class _Evaluation(NamedTuple):
     """What to evaluate on."""
 
-    inputs: list[Tensor]
-    targets: list[Tensor]
+    samples: Samples
     batch_size: int
     every_steps: int
 
 
-def _evaluation(validation: tuple[Any, Any] | Options | None) -> _Evaluation | None:
+def _evaluation(validation: Any) -> _Evaluation | None:
     if validation is None:
         return None
     options = validation if isinstance(validation, Mapping) else {"data": validation}
     known = take_options("validation", options, ("data", "batch_size", "every_steps"))
-    inputs, targets = (_tensors(part) for part in known["data"])
-    _num_samples([*inputs, *targets], "validation")
-    return _Evaluation(inputs, targets, known.get("batch_size") or 0, known.get("every_steps") or 0)
+    samples = samples_of(known["data"], what="validation")
+    batch_size = known.get("batch_size") or 0
+    if samples.batching is not None and not batch_size:
+        batch_size = samples.batching.batch_size
+    return _Evaluation(samples, batch_size, known.get("every_steps") or 0)
 
 
 def _begin(session: Session, request: runs_pb2.TrainRequest, *, on_end: Callable[[], None]) -> Run:
@@ -241,7 +246,7 @@ def _begin(session: Session, request: runs_pb2.TrainRequest, *, on_end: Callable
 
 
 def _cases(
-    data: tuple[list[Tensor], list[Tensor]],
+    samples: Samples,
     evaluation: _Evaluation | None,
     batch_size: int | None,
     *,
@@ -250,30 +255,27 @@ def _cases(
 ) -> list[Case]:
     """Returns a batch for each size that batches have, in each mode."""
     cases = [
-        _case(data, size, training=True)
-        for size in _batch_sizes(data, batch_size, drop_last=drop_last)
+        _case(samples, size, training=True)
+        for size in _batch_sizes(samples.num_samples, batch_size, drop_last=drop_last)
     ]
     if evaluation is not None:
-        data = (evaluation.inputs, evaluation.targets)
+        samples = evaluation.samples
         batch_size = evaluation.batch_size or batch_size
     elif not has_metrics:
         return cases
     return cases + [
-        _case(data, size, training=False)
-        for size in _batch_sizes(data, batch_size, drop_last=False)
+        _case(samples, size, training=False)
+        for size in _batch_sizes(samples.num_samples, batch_size, drop_last=False)
     ]
 
 
-def _case(data: tuple[list[Tensor], list[Tensor]], size: int, *, training: bool) -> Case:
-    inputs, targets = ([tensor[:size] for tensor in part] for part in data)
+def _case(samples: Samples, size: int, *, training: bool) -> Case:
+    inputs, targets = samples.example(size)
     return Case(inputs=inputs, targets=targets, training=training)
 
 
-def _batch_sizes(
-    data: tuple[list[Tensor], list[Tensor]], batch_size: int | None, *, drop_last: bool
-) -> list[int]:
+def _batch_sizes(num_samples: int, batch_size: int | None, *, drop_last: bool) -> list[int]:
     """Returns the size of a batch, and that of the last one if it is another."""
-    num_samples = _num_samples([*data[0], *data[1]], "the data")
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}, but must be at least 1")
     size = num_samples if batch_size is None else min(batch_size, num_samples)
@@ -284,29 +286,3 @@ def _batch_sizes(
         )
     rest = num_samples % size
     return [size] if drop_last or not rest else [size, rest]
-
-
-def _num_samples(tensors: list[Tensor], what: str) -> int:
-    lengths = sorted({len(tensor) for tensor in tensors})
-    if not lengths:
-        raise ValueError(f"{what} is empty: there are no tensors in it")
-    if len(lengths) != 1:
-        raise ValueError(
-            f"{what} has inputs and targets with different numbers of samples: {lengths}"
-        )
-    if not lengths[0]:
-        raise ValueError(f"{what} is empty: there is nothing to train on, 0 samples")
-    return lengths[0]
-
-
-def _handles(session: Session, tensors: list[Tensor]) -> list[values_pb2.Value]:
-    return [values_pb2.Value(handle=session.handle(tensor)) for tensor in tensors]
-
-
-def _tensors(part: Any) -> list[Tensor]:
-    parts = part if isinstance(part, tuple | list) and _holds_tensors(part) else [part]
-    return [as_tensor(value) for value in parts]
-
-
-def _holds_tensors(parts: Sequence[Any]) -> bool:
-    return bool(parts) and all(hasattr(part, "shape") for part in parts)

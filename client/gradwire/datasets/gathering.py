@@ -104,11 +104,11 @@ def _batches(data: Any, names: Sequence[str] | None) -> Iterator[Columns]:
             if stacked is not None:
                 yield _split(tuple(stacked), names)
             else:
-                yield _stack([data[index] for index in indices], names)
+                yield stack_samples([data[index] for index in indices], names)
     elif isinstance(data, Iterable):
         samples = iter(data)
         while batch := list(itertools.islice(samples, SAMPLES_AT_ONCE)):
-            yield _stack(batch, names)
+            yield stack_samples(batch, names)
     else:
         raise TypeError(
             f"can't upload a {type(data).__name__}; give a dict of arrays, a tuple of arrays, a "
@@ -116,7 +116,16 @@ def _batches(data: Any, names: Sequence[str] | None) -> Iterator[Columns]:
         )
 
 
-def _stack(samples: list[Any], names: Sequence[str] | None) -> Columns:
+def stack_samples(samples: list[Any], names: Sequence[str] | None) -> Columns:
+    """Returns samples as columns: arrays with one more dimension in front.
+
+    Args:
+        samples: Dicts, tuples, or single values.
+        names: The columns' names, for samples that have none of their own.
+
+    Raises:
+        ValueError: They are not all alike.
+    """
     first = samples[0]
     try:
         if isinstance(first, Mapping):

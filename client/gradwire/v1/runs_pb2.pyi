@@ -1,6 +1,7 @@
 import datetime
 
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from gradwire.v1 import datasets_pb2 as _datasets_pb2
 from gradwire.v1 import errors_pb2 as _errors_pb2
 from gradwire.v1 import models_pb2 as _models_pb2
 from gradwire.v1 import values_pb2 as _values_pb2
@@ -69,7 +70,7 @@ RUN_STATE_FAILED: RunState
 RUN_STATE_CANCELLED: RunState
 
 class TrainRequest(_message.Message):
-    __slots__ = ("name", "request_id", "inputs", "targets", "loss", "optimizer", "epochs", "batch_size", "shuffle", "drop_last", "seed", "clip_grad_norm", "report_interval_seconds", "steps", "validation", "metrics", "scheduler", "clip_grad_value", "accumulate", "precision", "early_stopping", "checkpoint", "moving_average", "on_nonfinite", "display_name", "cancel_on_disconnect", "run")
+    __slots__ = ("name", "request_id", "inputs", "targets", "loss", "optimizer", "epochs", "batch_size", "shuffle", "drop_last", "seed", "clip_grad_norm", "report_interval_seconds", "steps", "validation", "metrics", "scheduler", "clip_grad_value", "accumulate", "precision", "early_stopping", "checkpoint", "moving_average", "on_nonfinite", "display_name", "cancel_on_disconnect", "data", "transform", "evaluation_transform", "run")
     NAME_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
@@ -96,6 +97,9 @@ class TrainRequest(_message.Message):
     ON_NONFINITE_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     CANCEL_ON_DISCONNECT_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    TRANSFORM_FIELD_NUMBER: _ClassVar[int]
+    EVALUATION_TRANSFORM_FIELD_NUMBER: _ClassVar[int]
     RUN_FIELD_NUMBER: _ClassVar[int]
     name: str
     request_id: str
@@ -123,20 +127,33 @@ class TrainRequest(_message.Message):
     on_nonfinite: OnNonFinite
     display_name: str
     cancel_on_disconnect: bool
+    data: _datasets_pb2.DataSource
+    transform: BatchTransform
+    evaluation_transform: BatchTransform
     run: str
-    def __init__(self, name: _Optional[str] = ..., request_id: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[_values_pb2.Value, _Mapping]]] = ..., targets: _Optional[_Iterable[_Union[_values_pb2.Value, _Mapping]]] = ..., loss: _Optional[_Union[_models_pb2.LossSpec, _Mapping]] = ..., optimizer: _Optional[_Union[_models_pb2.OptimizerSpec, _Mapping]] = ..., epochs: _Optional[int] = ..., batch_size: _Optional[int] = ..., shuffle: _Optional[bool] = ..., drop_last: _Optional[bool] = ..., seed: _Optional[int] = ..., clip_grad_norm: _Optional[float] = ..., report_interval_seconds: _Optional[float] = ..., steps: _Optional[int] = ..., validation: _Optional[_Union[Validation, _Mapping]] = ..., metrics: _Optional[_Iterable[_Union[Metric, _Mapping]]] = ..., scheduler: _Optional[_Union[Scheduler, _Mapping]] = ..., clip_grad_value: _Optional[float] = ..., accumulate: _Optional[int] = ..., precision: _Optional[_Union[Precision, str]] = ..., early_stopping: _Optional[_Union[EarlyStopping, _Mapping]] = ..., checkpoint: _Optional[_Union[CheckpointPolicy, _Mapping]] = ..., moving_average: _Optional[_Union[MovingAverage, _Mapping]] = ..., on_nonfinite: _Optional[_Union[OnNonFinite, str]] = ..., display_name: _Optional[str] = ..., cancel_on_disconnect: _Optional[bool] = ..., run: _Optional[str] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., request_id: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[_values_pb2.Value, _Mapping]]] = ..., targets: _Optional[_Iterable[_Union[_values_pb2.Value, _Mapping]]] = ..., loss: _Optional[_Union[_models_pb2.LossSpec, _Mapping]] = ..., optimizer: _Optional[_Union[_models_pb2.OptimizerSpec, _Mapping]] = ..., epochs: _Optional[int] = ..., batch_size: _Optional[int] = ..., shuffle: _Optional[bool] = ..., drop_last: _Optional[bool] = ..., seed: _Optional[int] = ..., clip_grad_norm: _Optional[float] = ..., report_interval_seconds: _Optional[float] = ..., steps: _Optional[int] = ..., validation: _Optional[_Union[Validation, _Mapping]] = ..., metrics: _Optional[_Iterable[_Union[Metric, _Mapping]]] = ..., scheduler: _Optional[_Union[Scheduler, _Mapping]] = ..., clip_grad_value: _Optional[float] = ..., accumulate: _Optional[int] = ..., precision: _Optional[_Union[Precision, str]] = ..., early_stopping: _Optional[_Union[EarlyStopping, _Mapping]] = ..., checkpoint: _Optional[_Union[CheckpointPolicy, _Mapping]] = ..., moving_average: _Optional[_Union[MovingAverage, _Mapping]] = ..., on_nonfinite: _Optional[_Union[OnNonFinite, str]] = ..., display_name: _Optional[str] = ..., cancel_on_disconnect: _Optional[bool] = ..., data: _Optional[_Union[_datasets_pb2.DataSource, _Mapping]] = ..., transform: _Optional[_Union[BatchTransform, _Mapping]] = ..., evaluation_transform: _Optional[_Union[BatchTransform, _Mapping]] = ..., run: _Optional[str] = ...) -> None: ...
 
 class Validation(_message.Message):
-    __slots__ = ("inputs", "targets", "batch_size", "every_steps")
+    __slots__ = ("inputs", "targets", "batch_size", "every_steps", "data")
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     TARGETS_FIELD_NUMBER: _ClassVar[int]
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     EVERY_STEPS_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
     inputs: _containers.RepeatedCompositeFieldContainer[_values_pb2.Value]
     targets: _containers.RepeatedCompositeFieldContainer[_values_pb2.Value]
     batch_size: int
     every_steps: int
-    def __init__(self, inputs: _Optional[_Iterable[_Union[_values_pb2.Value, _Mapping]]] = ..., targets: _Optional[_Iterable[_Union[_values_pb2.Value, _Mapping]]] = ..., batch_size: _Optional[int] = ..., every_steps: _Optional[int] = ...) -> None: ...
+    data: _datasets_pb2.DataSource
+    def __init__(self, inputs: _Optional[_Iterable[_Union[_values_pb2.Value, _Mapping]]] = ..., targets: _Optional[_Iterable[_Union[_values_pb2.Value, _Mapping]]] = ..., batch_size: _Optional[int] = ..., every_steps: _Optional[int] = ..., data: _Optional[_Union[_datasets_pb2.DataSource, _Mapping]] = ...) -> None: ...
+
+class BatchTransform(_message.Message):
+    __slots__ = ("program", "num_inputs")
+    PROGRAM_FIELD_NUMBER: _ClassVar[int]
+    NUM_INPUTS_FIELD_NUMBER: _ClassVar[int]
+    program: _values_pb2.Program
+    num_inputs: int
+    def __init__(self, program: _Optional[_Union[_values_pb2.Program, _Mapping]] = ..., num_inputs: _Optional[int] = ...) -> None: ...
 
 class Metric(_message.Message):
     __slots__ = ("name", "torchmetric", "program")

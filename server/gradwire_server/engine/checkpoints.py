@@ -30,9 +30,10 @@ MAX_PART_BYTES = 256 << 20
 
 
 class _Context:
-    """What programs need to be rebuilt in a session."""
+    """What objects need to be rebuilt in a session."""
 
     def __init__(self, session: Session) -> None:
+        self.session = session
         self.registry: Registry = session.registry
         self.device = session.device
         self.member = find_member

@@ -10,9 +10,10 @@ from gradwire_server.engine.batches import Batches
 from gradwire_server.engine.failures import operation
 from gradwire_server.engine.losses import Loss, run_loss, spread
 from gradwire_server.engine.metrics import Mean, NamedMetric, ProgramMetric, build_metrics
-from gradwire_server.engine.recipe import decode_samples
 from gradwire_server.engine.session import Session
 from gradwire_server.engine.snapshot import register
+from gradwire_server.engine.sources import open_samples
+from gradwire_server.engine.transforms import build_transform
 
 
 @register
@@ -78,23 +79,20 @@ def build_evaluation(
 ) -> Evaluation | None:
     """Returns what a request asks to evaluate, if it asks for anything."""
     metrics = build_metrics(session, request.metrics, "metrics")
+    transform = None
+    if request.HasField("evaluation_transform"):
+        transform = build_transform(session, request.evaluation_transform, "evaluation_transform")
     if not request.HasField("validation"):
         if not metrics:
             return None
-        plain = Batches(
-            batches.inputs,
-            batches.targets,
-            batch_size=request.batch_size,
-            shuffle=False,
-            drop_last=False,
-        )
+        plain = batches.in_order(request.batch_size, transform)
         return Evaluation(plain, metrics, loss_name="evaluation_loss")
     spec = request.validation
     data = Batches(
-        decode_samples(session, spec.inputs, "validation.inputs"),
-        decode_samples(session, spec.targets, "validation.targets"),
+        open_samples(session, spec, "validation."),
         batch_size=spec.batch_size or request.batch_size,
         shuffle=False,
         drop_last=False,
+        transform=transform,
     )
     return Evaluation(data, metrics, loss_name="validation_loss")

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from gradwire.v1 import catalog, runs_pb2, values_pb2
+from gradwire.v1 import catalog, runs_pb2
 from gradwire_server.engine.batches import Batches
 from gradwire_server.engine.failures import operation
 from gradwire_server.engine.metrics import LESS_IS_BETTER
@@ -164,20 +164,6 @@ def require_possible(recipe: Recipe, optimizer: torch.optim.Optimizer) -> None:
             f"{type(optimizer).__name__} evaluates the model in its steps, which goes neither "
             "with accumulation nor with float16",
         )
-
-
-def decode_samples(
-    session: Session, values: Sequence[values_pb2.Value], field: str
-) -> list[torch.Tensor]:
-    """Returns tensors with samples along their first dimension."""
-    tensors = []
-    for index, value in enumerate(values):
-        path = f"{field}[{index}]"
-        tensor = session.decode(value, path)
-        if not isinstance(tensor, torch.Tensor) or not tensor.dim():
-            raise invalid(path, "is not a tensor with samples along its first dimension")
-        tensors.append(tensor)
-    return tensors
 
 
 def _length(request: runs_pb2.TrainRequest, steps_per_epoch: int) -> tuple[int, int]:

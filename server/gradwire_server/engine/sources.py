@@ -1,17 +1,18 @@
 """Where a run's samples come from: tensors of the session, datasets, files."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
-from gradwire.v1 import datasets_pb2
+from gradwire.v1 import datasets_pb2, values_pb2
 from gradwire_server.datasets.columns import Column
 from gradwire_server.datasets.files import open_files
 from gradwire_server.datasets.store import DatasetStore
 from gradwire_server.datasets.tables import Table
 from gradwire_server.engine.session import Session
-from gradwire_server.errors import invalid
+from gradwire_server.engine.snapshot import register
+from gradwire_server.errors import GradwireError, Reason, invalid
 
 Samples = torch.Tensor | slice
 """Numbers of samples, from 0: an int64 tensor of one dimension, or a range."""
@@ -41,21 +42,25 @@ class Source(Protocol):
         ...
 
 
+@register
 class TensorSource:
     """Samples of tensors that the session holds, along their first dimension.
 
     Args:
         inputs: What the model is called with, one tensor for each positional argument.
         targets: What the loss takes beside the model's outputs.
+        field: What comes before the names of the fields in errors, such as ``validation.``.
 
     Raises:
         GradwireError: There are no tensors or no samples, or tensors differ in how many they have.
     """
 
-    def __init__(self, inputs: Sequence[torch.Tensor], targets: Sequence[torch.Tensor]) -> None:
-        self.num_samples = _num_samples(inputs, targets)
+    def __init__(
+        self, inputs: Sequence[torch.Tensor], targets: Sequence[torch.Tensor], field: str = ""
+    ) -> None:
+        self.num_samples = _num_samples(inputs, targets, field)
         self.fingerprint = ""
-        self.held = [*inputs, *targets]
+        self.held: Sequence[torch.Tensor] = [*inputs, *targets]
         self._inputs, self._targets = inputs, targets
 
     def take(self, samples: Samples) -> Batch:
@@ -66,10 +71,12 @@ class TensorSource:
         )
 
 
+@register
 class TableSource:
     """Samples of a table, of which only those are read that are wanted.
 
     Args:
+        message: What the table and its columns are chosen by.
         table: The table.
         inputs: The columns that the model is called with.
         targets: The columns that the loss takes.
@@ -77,8 +84,14 @@ class TableSource:
     """
 
     def __init__(
-        self, table: Table, inputs: Sequence[str], targets: Sequence[str], device: torch.device
+        self,
+        message: datasets_pb2.DataSource,
+        table: Table,
+        inputs: Sequence[str],
+        targets: Sequence[str],
+        device: torch.device,
     ) -> None:
+        self._message = message
         self.num_samples = table.schema.num_samples
         self.fingerprint = table.fingerprint
         self.held: Sequence[torch.Tensor] = ()
@@ -94,6 +107,27 @@ class TableSource:
             [self._read(column, samples) for column in self._inputs],
             [self._read(column, samples) for column in self._targets],
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A checkpoint says which data it is; the data itself stays where it is.
+        return {"message": self._message.SerializeToString(), "fingerprint": self.fingerprint}
+
+    @staticmethod
+    def rebuild_state(state: dict[str, Any], context: Any) -> "TableSource":
+        """Returns the source of a state.
+
+        Raises:
+            GradwireError: The data is gone, or is other data by now.
+        """
+        message = datasets_pb2.DataSource.FromString(state["message"])
+        source = open_source(context.session, message, "data")
+        if source.fingerprint != state["fingerprint"]:
+            raise GradwireError(
+                Reason.REQUEST_CHANGED,
+                "the data of the run was changed or replaced since its checkpoint was written, so "
+                "it can't go on as it would have",
+            )
+        return source
 
     def _read(self, column: Column, samples: Samples) -> torch.Tensor:
         numbers = samples if isinstance(samples, slice) else samples.cpu().numpy()
@@ -123,7 +157,29 @@ def open_source(session: Session, message: datasets_pb2.DataSource, field: str) 
         case _:
             raise invalid(field, "has no kind set; give a dataset or files")
     inputs, targets = choose_columns(table, message, field)
-    return TableSource(table, inputs, targets, session.device)
+    return TableSource(message, table, inputs, targets, session.device)
+
+
+def open_samples(session: Session, request: Any, field: str) -> Source:
+    """Returns the samples of a request.
+
+    Args:
+        session: The session.
+        request: A TrainRequest or a Validation.
+        field: What comes before the names of its fields in errors, such as ``validation.``.
+
+    Raises:
+        GradwireError: There are none, or they can't be read.
+    """
+    if not request.HasField("data"):
+        return TensorSource(
+            _decode(session, request.inputs, f"{field}inputs"),
+            _decode(session, request.targets, f"{field}targets"),
+            field,
+        )
+    if request.inputs or request.targets:
+        raise invalid(f"{field}data", "is given, and so are inputs or targets; give one of the two")
+    return open_source(session, request.data, f"{field}data")
 
 
 def choose_columns(
@@ -150,23 +206,37 @@ def choose_columns(
     return inputs, list(message.targets)
 
 
+def _decode(session: Session, values: Sequence[values_pb2.Value], field: str) -> list[torch.Tensor]:
+    """Returns tensors with samples along their first dimension."""
+    tensors = []
+    for index, value in enumerate(values):
+        path = f"{field}[{index}]"
+        tensor = session.decode(value, path)
+        if not isinstance(tensor, torch.Tensor) or not tensor.dim():
+            raise invalid(path, "is not a tensor with samples along its first dimension")
+        tensors.append(tensor)
+    return tensors
+
+
 def _select(tensor: torch.Tensor, samples: Samples) -> torch.Tensor:
     if isinstance(samples, slice):
         return tensor[samples].clone(memory_format=torch.contiguous_format)
     return tensor.index_select(0, samples.to(tensor.device))
 
 
-def _num_samples(inputs: Sequence[torch.Tensor], targets: Sequence[torch.Tensor]) -> int:
+def _num_samples(
+    inputs: Sequence[torch.Tensor], targets: Sequence[torch.Tensor], prefix: str
+) -> int:
     if not inputs:
-        raise invalid("inputs", "is empty; give the tensors to train on")
+        raise invalid(f"{prefix}inputs", "is empty; give the tensors to train on")
     num_samples = len(inputs[0])
     if not num_samples:
-        raise invalid("inputs[0]", "holds no samples")
+        raise invalid(f"{prefix}inputs[0]", "holds no samples")
     for field, tensors in (("inputs", inputs), ("targets", targets)):
         for index, tensor in enumerate(tensors):
             if len(tensor) != num_samples:
                 raise invalid(
-                    f"{field}[{index}]",
-                    f"holds {len(tensor)} samples, but inputs[0] holds {num_samples}",
+                    f"{prefix}{field}[{index}]",
+                    f"holds {len(tensor)} samples, but {prefix}inputs[0] holds {num_samples}",
                 )
     return num_samples

@@ -23,12 +23,13 @@ from gradwire_server.engine.recipe import (
     Recipe,
     Scheduler,
     build_scheduler,
-    decode_samples,
     read_recipe,
     require_possible,
 )
 from gradwire_server.engine.session import Session
 from gradwire_server.engine.snapshot import register
+from gradwire_server.engine.sources import open_samples
+from gradwire_server.engine.transforms import build_transform
 from gradwire_server.errors import GradwireError, Reason, invalid
 from gradwire_server.storage.checkpoints import checkpoint_name
 
@@ -65,12 +66,15 @@ class TrainingRun:
         self._display_name = request.display_name
         self._cancel_on_disconnect = request.cancel_on_disconnect
         self.model = find_model(session, request.name)
+        transform = None
+        if request.HasField("transform"):
+            transform = build_transform(session, request.transform, "transform")
         self._batches = Batches(
-            decode_samples(session, request.inputs, "inputs"),
-            decode_samples(session, request.targets, "targets"),
+            open_samples(session, request, ""),
             batch_size=request.batch_size,
             shuffle=request.shuffle,
             drop_last=request.drop_last,
+            transform=transform,
         )
         self._evaluation = build_evaluation(session, request, self._batches)
         names = ["loss"] if self._evaluation is None else ["loss", *self._evaluation.names]

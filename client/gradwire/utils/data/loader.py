@@ -62,7 +62,7 @@ class DataLoader:
         in_order: bool = True,
     ) -> None:
         _check_workers(num_workers, timeout, prefetch_factor, persistent_workers)
-        self._iterable = _is_iterable(dataset)
+        self._iterable = is_iterable_dataset(dataset)
         if self._iterable:
             for name, value in (
                 ("shuffle", shuffle or None),
@@ -175,7 +175,7 @@ def get_worker_info() -> None:
     return
 
 
-def _is_iterable(dataset: Any) -> bool:
+def is_iterable_dataset(dataset: Any) -> bool:
     """Whether samples come one after the other, as of an IterableDataset of gradwire or torch."""
     names = {kind.__name__ for kind in type(dataset).__mro__}
     return isinstance(dataset, IterableDataset) or "IterableDataset" in names
