@@ -53,6 +53,10 @@ class SmallServer(NamedTuple):
                 return int(line.split()[1]) * 1024
         raise AssertionError("no VmHWM")
 
+    def num_threads(self) -> int:
+        """Returns how many threads the worker has."""
+        return len(list(Path(f"/proc/{self.pid()}/task").iterdir()))
+
     def reached(self) -> list[Reached]:
         """Returns what the worker reached for beside Python's own modules, which torch loads."""
         lines = self.report.read_text().splitlines() if self.report.exists() else []

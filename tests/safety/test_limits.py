@@ -180,6 +180,7 @@ def test_a_value_that_no_message_can_carry_is_refused_before_it_is_copied(caller
 
 ENDLESS: dict[str, list[values_pb2.Operation]] = {
     "a module of too many layers": [op("torch.nn.RNN", 1, 1, 2**31 - 1)],
+    "a call that may stop at callbacks": [op("gradwire.begin", "torch.nn.RNN", 1, 1, 2**31 - 1)],
     "a stack of too many layers": [
         op("torch.nn.Transformer", 4, 2, num_encoder_layers=2**31 - 1, dim_feedforward=4)
     ],
@@ -193,10 +194,14 @@ ENDLESS: dict[str, list[values_pb2.Operation]] = {
 @pytest.mark.usefixtures("unharmed")
 @pytest.mark.parametrize("name", ENDLESS)
 def test_what_would_take_too_long_is_ended_and_the_session_goes_on(
-    caller: Caller, name: str
+    small_server: SmallServer, caller: Caller, name: str
 ) -> None:
+    before = small_server.num_threads()
+
     with pytest.raises(RefusedError) as caught:
         caller.run(*ENDLESS[name])
+
+    assert small_server.num_threads() == before
     assert caught.value.reason in {"LIMIT_EXCEEDED", "OUT_OF_MEMORY"}, caught.value.message
     assert caller.run(op("torch.ones", 2), fetch=[0])[0].tensor.shape == [2]
 

@@ -7,6 +7,7 @@ callback is called; the client runs its function, which records operations like 
 and goes on with what it returned.
 """
 
+import ctypes
 import queue
 import threading
 from collections.abc import Callable
@@ -15,8 +16,13 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 
+from gradwire_server.errors import GradwireError
+
 MAX_CALLS = 64
 """How many calls of a session may wait for their callbacks at once: they nest, so few do."""
+
+
+_raise_in_thread = ctypes.pythonapi.PyThreadState_SetAsyncExc
 
 
 class CallAbandonedError(BaseException):
@@ -153,7 +159,8 @@ class Call:
             channel.events.put(event)
 
         self._channel = channel
-        self._advance(threading.Thread(target=run, name="gradwire-call", daemon=True).start)
+        self._thread = threading.Thread(target=run, name="gradwire-call", daemon=True)
+        self._advance(self._thread.start)
 
     def __del__(self) -> None:
         if self.waits:
@@ -186,8 +193,24 @@ class Call:
         try:
             start()
             event = self._channel.events.get()
+        except GradwireError:
+            self._stop()
+            raise
         finally:
             Call.running = before
         if isinstance(event, _Failed):
             raise event.error
         self.state = event
+
+    def _stop(self) -> None:
+        """Ends the thread: the command took too long, and nothing of it may outlast its turn.
+
+        An exception reaches it where it runs Python. If it never does, neither does this return,
+        and the worker ends as with any command that does not come back.
+        """
+        while self._thread.is_alive():
+            _raise_in_thread(
+                ctypes.c_ulong(self._thread.ident or 0), ctypes.py_object(CallAbandonedError)
+            )
+            with suppress(GradwireError):
+                self._thread.join()
