@@ -214,6 +214,8 @@ _REASONS: dict[str, type[GradwireError]] = {
     "TENSOR_NOT_FOUND": NotFoundError,
     "DATASET_NOT_FOUND": NotFoundError,
     "FILE_NOT_FOUND": NotFoundError,
+    "STREAM_NOT_FOUND": NotFoundError,
+    "STREAM_FAILED": RequestError,
     "LIMIT_EXCEEDED": LimitError,
     "OUT_OF_MEMORY": LimitError,
     "STORAGE_FULL": StorageError,

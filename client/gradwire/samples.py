@@ -1,11 +1,14 @@
-"""What a run takes its samples from: tensors of the session, or data on the server."""
+"""What a run takes its samples from: tensors, data on the server, or a stream of batches."""
 
-from collections.abc import Mapping, Sequence
+import itertools
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import gradwire
 from gradwire.creation import as_tensor
 from gradwire.datasets.description import Column, ServerData
+from gradwire.datasets.gathering import stack_samples
 from gradwire.session import Session
 from gradwire.tensors import Tensor
 from gradwire.utils.data.collate import default_collate
@@ -16,6 +19,9 @@ from gradwire.v1 import values_pb2
 
 Batch = tuple[list[Tensor], list[Tensor]]
 """Inputs and targets."""
+
+Parts = tuple[list[Any], list[Any]]
+"""The same, as tensors of gradwire or torch, or arrays."""
 
 
 class Batching(NamedTuple):
@@ -36,12 +42,12 @@ class Samples(Protocol):
     """Samples for a run.
 
     Attributes:
-        num_samples: How many there are.
+        num_samples: How many there are; None if that is known only in the end.
         batching: How they become batches, if the data says so itself.
         tensors: Those of the session among them.
     """
 
-    num_samples: int
+    num_samples: int | None
     batching: Batching | None
     tensors: Sequence[Tensor]
 
@@ -87,7 +93,7 @@ class Held:
             )
         if not lengths[0]:
             raise ValueError(f"{what} is empty: there is nothing to train on, 0 samples")
-        self.num_samples: int = lengths[0]
+        self.num_samples: int | None = lengths[0]
         self.tensors: Sequence[Tensor] = [*self._inputs, *self._targets]
 
     def example(self, size: int | None) -> Batch:
@@ -115,7 +121,7 @@ class Referred:
 
     def __init__(self, data: ServerData) -> None:
         self._data = data
-        self.num_samples: int = data.num_samples
+        self.num_samples: int | None = data.num_samples
         columns = {column.name: column for column in data.columns}
         names = list(columns)
         inputs, targets = list(data.inputs), list(data.targets)
@@ -140,12 +146,99 @@ class Referred:
         message.data.CopyFrom(self._data.message())
 
 
-def samples_of(data: Any, *, what: str = "the data") -> Samples:
+class Streamed:
+    """Batches that the program makes while the run trains.
+
+    Args:
+        batches: Yields them; asked for an iterator at the beginning of each epoch.
+
+    Attributes:
+        name: What the stream is known by in the session.
+
+    Raises:
+        ValueError: There is no batch.
+    """
+
+    num_samples: int | None = None
+    batching: Batching | None = None
+    tensors: Sequence[Tensor] = ()
+
+    def __init__(self, batches: Iterable[Any]) -> None:
+        self.name = uuid.uuid4().hex
+        self._batches = batches
+        self._rest: Iterator[Any] | None = iter(batches)
+        try:
+            self._first = split_batch(next(self._rest))
+        except StopIteration:
+            raise ValueError("the data is empty: it yields no batch") from None
+
+    def example(self, size: int | None) -> Batch:
+        """See `Samples`."""
+        inputs, targets = ([as_tensor(value)[:size] for value in part] for part in self._first)
+        return inputs, targets
+
+    def fill(self, message: Any, session: Session) -> None:
+        """See `Samples`."""
+        del session
+        message.data.stream = self.name
+
+    def epoch(self) -> Iterator[Parts]:
+        """Yields the batches of the next epoch."""
+        # The first batch of the first epoch was taken to record functions with.
+        rest, self._rest = self._rest, None
+        if rest is None:
+            yield from map(split_batch, self._batches)
+        else:
+            yield self._first
+            yield from map(split_batch, rest)
+
+
+class _Undrawn:
+    """The batches of a loader; the seed that it draws for each epoch is drawn by the run."""
+
+    def __init__(self, loader: DataLoader) -> None:
+        self._loader = loader
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._loader.batches()
+
+
+class _Batched:
+    """Batches of the samples of an iterable dataset, as arrays.
+
+    Args:
+        dataset: The dataset.
+        batch_size: Samples of a batch.
+        drop_last: Whether to leave out an incomplete last batch.
+    """
+
+    def __init__(self, dataset: Iterable[Any], batch_size: int, drop_last: bool) -> None:
+        self._dataset = dataset
+        self._batch_size = batch_size
+        self._drop_last = drop_last
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        samples = iter(self._dataset)
+        while batch := list(itertools.islice(samples, self._batch_size)):
+            if self._drop_last and len(batch) < self._batch_size:
+                return
+            yield list(stack_samples(batch, None).values())
+
+
+def samples_of(
+    data: Any,
+    *,
+    batch_size: int | None = None,
+    drop_last: bool = False,
+    what: str = "the data",
+) -> Samples:
     """Returns the samples of what a person gives to train on.
 
     Args:
         data: Inputs and targets, each a tensor or a tuple of such; a dataset or loader of
-            `gradwire.utils.data`; or data on the server.
+            `gradwire.utils.data`; an iterable of batches; or data on the server.
+        batch_size: Samples of a batch, for iterable datasets.
+        drop_last: Whether to leave out an incomplete last batch of those.
         what: What it is called in errors.
 
     Raises:
@@ -158,17 +251,26 @@ def samples_of(data: Any, *, what: str = "the data") -> Samples:
         inputs, targets = (_parts(part) for part in data)
         return Held(inputs, targets, what=what)
     if isinstance(data, DataLoader):
-        return _held_dataset(data.dataset, _batching_of(data), what)
+        batching = _batching_of(data)
+        if batching is None:
+            return Streamed(_Undrawn(data))
+        return _held_dataset(data.dataset, batching, what)
+    if is_iterable_dataset(data):
+        if batch_size is None:
+            raise ValueError(f"{what} has no length, so it can't be one batch; give a batch_size")
+        return Streamed(_Batched(data, batch_size, drop_last))
     sized = hasattr(data, "__getitem__") and hasattr(data, "__len__")
-    if sized and not is_iterable_dataset(data) and not isinstance(data, Mapping):
+    if sized and not isinstance(data, Mapping):
         return _held_dataset(data, None, what)
+    if isinstance(data, Iterable) and not isinstance(data, str | bytes | Mapping):
+        return Streamed(data)
     raise TypeError(
         f"can't train on a {type(data).__name__}; give a pair of inputs and targets, a dataset, a "
         "loader of one, or what gradwire.datasets returns"
     )
 
 
-def split_batch(batch: Any) -> tuple[list[Any], list[Any]]:
+def split_batch(batch: Any) -> Parts:
     """Returns the inputs and the targets of a batch: all parts but the last, and the last."""
     if isinstance(batch, Mapping):
         raise TypeError(
@@ -194,12 +296,8 @@ def _held_dataset(dataset: Any, batching: Batching | None, what: str) -> Held:
     return Held(inputs, targets, batching=batching, what=what)
 
 
-def _batching_of(loader: DataLoader) -> Batching:
-    """Returns how a loader makes batches.
-
-    Raises:
-        ValueError: It makes them in a way of its own, which the server can't follow.
-    """
+def _batching_of(loader: DataLoader) -> Batching | None:
+    """Returns how a loader makes batches; None if only the loader itself can make them."""
     sampler = loader.sampler
     shuffle = type(sampler) is RandomSampler and (
         not sampler.replacement
@@ -210,14 +308,9 @@ def _batching_of(loader: DataLoader) -> Batching:
         loader.batch_size is None
         or loader.generator is not None
         or loader.collate_fn is not default_collate
-        or is_iterable_dataset(loader.dataset)
         or not (shuffle or type(sampler) is SequentialSampler)
     ):
-        raise ValueError(
-            "the loader makes batches in a way of its own (an iterable dataset, a sampler, a "
-            "generator or a collate_fn), which a run on the server can't follow; upload the data "
-            "with gradwire.datasets.upload, or write the loop yourself"
-        )
+        return None
     return Batching(batch_size=loader.batch_size, shuffle=shuffle, drop_last=loader.drop_last)
 
 

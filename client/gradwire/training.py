@@ -6,7 +6,8 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from gradwire.calls import session_of
-from gradwire.errors import ServerUnavailableError, SessionLostError
+from gradwire.errors import RequestError, ServerUnavailableError, SessionLostError
+from gradwire.feeding import FOREVER, Feeder
 from gradwire.history import History
 from gradwire.nn.module import Module
 from gradwire.optim.lr_scheduler import LRScheduler
@@ -23,7 +24,7 @@ from gradwire.options import (
 )
 from gradwire.recipes import Case, both_transforms, record
 from gradwire.run import Run
-from gradwire.samples import Samples, samples_of
+from gradwire.samples import Samples, Streamed, samples_of
 from gradwire.session import Session
 from gradwire.transport.channel import new_request_id, retry_delays
 from gradwire.v1 import models_pb2, models_pb2_grpc, runs_pb2, runs_pb2_grpc
@@ -76,7 +77,9 @@ def train(
         data: Inputs and targets: arrays or tensors, or tuples of such, with samples along the
             first dimension; a dataset or a loader of ``gradwire.utils.data`` (a loader's
             ``batch_size``, ``shuffle`` and ``drop_last`` are taken from it); or data on the server,
-            as ``gradwire.datasets`` returns it, which need not fit in memory.
+            as ``gradwire.datasets`` returns it, which need not fit in memory. An iterable dataset,
+            another loader, or any iterable of batches is streamed to the run while it trains, no
+            faster than it does; such a run ends with this program.
         loss: A loss module, or a function of outputs and targets that returns a scalar tensor.
         optimizer: An optimizer of the model's parameters.
         epochs: How many times to go over the data; once if neither this nor `steps` is given.
@@ -132,7 +135,8 @@ def train(
             option is not what it should be.
         GradwireError: The server refused, or the run failed.
     """
-    samples = samples_of(data)
+    samples = samples_of(data, batch_size=batch_size, drop_last=drop_last)
+    stream = samples if isinstance(samples, Streamed) else None
     if samples.batching is not None:
         batch_size, shuffle, drop_last = samples.batching
     session = session_of(tuple(samples.tensors), {})
@@ -172,7 +176,8 @@ def train(
         seed=seed,
         on_nonfinite=on_nonfinite_of(on_nonfinite),
         display_name=name,
-        cancel_on_disconnect=cancel_on_disconnect,
+        # Nobody else can make the batches of a stream.
+        cancel_on_disconnect=cancel_on_disconnect or stream is not None,
         transform=recorded.transform,
         evaluation_transform=recorded.evaluation_transform,
     )
@@ -186,14 +191,29 @@ def train(
     set_checkpoint(request, checkpoint)
     if ema is not None:
         request.moving_average.decay = ema
+    feeder = None
+    if stream is not None:
+        feeder = Feeder(session, stream, epochs or (1 if steps is None else FOREVER))
+
+    def end() -> None:
+        if feeder is not None:
+            feeder.stop()
+        forget()
+
     try:
-        run = _begin(session, request, on_end=forget)
+        run = _begin(session, request, on_end=end)
     except BaseException:
         forget()
         raise
+    if feeder is not None:
+        feeder.start()
     if wait:
         try:
             run.wait(progress=progress)
+        except RequestError:
+            if feeder is not None and feeder.error is not None:
+                raise feeder.error from None
+            raise
         except KeyboardInterrupt:
             run.cancel()
             raise
@@ -213,7 +233,9 @@ def _evaluation(validation: Any) -> _Evaluation | None:
         return None
     options = validation if isinstance(validation, Mapping) else {"data": validation}
     known = take_options("validation", options, ("data", "batch_size", "every_steps"))
-    samples = samples_of(known["data"], what="validation")
+    samples = samples_of(known["data"], batch_size=known.get("batch_size"), what="validation")
+    if isinstance(samples, Streamed):
+        raise TypeError("validation data can't be a stream, which can be gone over once only")
     batch_size = known.get("batch_size") or 0
     if samples.batching is not None and not batch_size:
         batch_size = samples.batching.batch_size
@@ -269,15 +291,19 @@ def _cases(
     ]
 
 
-def _case(samples: Samples, size: int, *, training: bool) -> Case:
+def _case(samples: Samples, size: int | None, *, training: bool) -> Case:
     inputs, targets = samples.example(size)
     return Case(inputs=inputs, targets=targets, training=training)
 
 
-def _batch_sizes(num_samples: int, batch_size: int | None, *, drop_last: bool) -> list[int]:
+def _batch_sizes(
+    num_samples: int | None, batch_size: int | None, *, drop_last: bool
+) -> Sequence[int | None]:
     """Returns the size of a batch, and that of the last one if it is another."""
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}, but must be at least 1")
+    if num_samples is None:
+        return [None]
     size = num_samples if batch_size is None else min(batch_size, num_samples)
     if drop_last and batch_size is not None and batch_size > num_samples:
         raise ValueError(

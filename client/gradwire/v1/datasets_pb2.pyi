@@ -174,13 +174,15 @@ class DescribeFilesResponse(_message.Message):
     def __init__(self, columns: _Optional[_Iterable[_Union[Column, _Mapping]]] = ..., num_samples: _Optional[int] = ...) -> None: ...
 
 class DataSource(_message.Message):
-    __slots__ = ("dataset", "files", "inputs", "targets")
+    __slots__ = ("dataset", "files", "stream", "inputs", "targets")
     DATASET_FIELD_NUMBER: _ClassVar[int]
     FILES_FIELD_NUMBER: _ClassVar[int]
+    STREAM_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     TARGETS_FIELD_NUMBER: _ClassVar[int]
     dataset: str
     files: Files
+    stream: str
     inputs: _containers.RepeatedScalarFieldContainer[str]
     targets: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, dataset: _Optional[str] = ..., files: _Optional[_Union[Files, _Mapping]] = ..., inputs: _Optional[_Iterable[str]] = ..., targets: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, dataset: _Optional[str] = ..., files: _Optional[_Union[Files, _Mapping]] = ..., stream: _Optional[str] = ..., inputs: _Optional[_Iterable[str]] = ..., targets: _Optional[_Iterable[str]] = ...) -> None: ...

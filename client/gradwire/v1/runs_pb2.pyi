@@ -437,6 +437,30 @@ class Run(_message.Message):
     model: str
     def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., state: _Optional[_Union[RunState, str]] = ..., reason: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_event: _Optional[int] = ..., step: _Optional[int] = ..., num_steps: _Optional[int] = ..., epoch: _Optional[int] = ..., num_epochs: _Optional[int] = ..., mean_loss: _Optional[float] = ..., validation: _Optional[_Mapping[str, float]] = ..., device: _Optional[str] = ..., elapsed_seconds: _Optional[float] = ..., checkpoints: _Optional[_Iterable[str]] = ..., num_recoveries: _Optional[int] = ..., model: _Optional[str] = ...) -> None: ...
 
+class FeedRunRequest(_message.Message):
+    __slots__ = ("name", "stream", "seq", "inputs", "targets", "ends_epoch", "ends_stream", "failure")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    STREAM_FIELD_NUMBER: _ClassVar[int]
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    TARGETS_FIELD_NUMBER: _ClassVar[int]
+    ENDS_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    ENDS_STREAM_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    stream: str
+    seq: int
+    inputs: _containers.RepeatedCompositeFieldContainer[_values_pb2.Value]
+    targets: _containers.RepeatedCompositeFieldContainer[_values_pb2.Value]
+    ends_epoch: bool
+    ends_stream: bool
+    failure: str
+    def __init__(self, name: _Optional[str] = ..., stream: _Optional[str] = ..., seq: _Optional[int] = ..., inputs: _Optional[_Iterable[_Union[_values_pb2.Value, _Mapping]]] = ..., targets: _Optional[_Iterable[_Union[_values_pb2.Value, _Mapping]]] = ..., ends_epoch: _Optional[bool] = ..., ends_stream: _Optional[bool] = ..., failure: _Optional[str] = ...) -> None: ...
+
+class FeedRunResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class GetRunRequest(_message.Message):
     __slots__ = ("name",)
     NAME_FIELD_NUMBER: _ClassVar[int]

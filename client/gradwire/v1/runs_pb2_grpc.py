@@ -46,6 +46,11 @@ class RunServiceStub:
                 request_serializer=gradwire_dot_v1_dot_runs__pb2.TrainRequest.SerializeToString,
                 response_deserializer=gradwire_dot_v1_dot_runs__pb2.TrainResponse.FromString,
                 _registered_method=True)
+        self.FeedRun = channel.unary_unary(
+                '/gradwire.v1.RunService/FeedRun',
+                request_serializer=gradwire_dot_v1_dot_runs__pb2.FeedRunRequest.SerializeToString,
+                response_deserializer=gradwire_dot_v1_dot_runs__pb2.FeedRunResponse.FromString,
+                _registered_method=True)
         self.GetRun = channel.unary_unary(
                 '/gradwire.v1.RunService/GetRun',
                 request_serializer=gradwire_dot_v1_dot_runs__pb2.GetRunRequest.SerializeToString,
@@ -100,6 +105,16 @@ class RunServiceServicer:
         Returns NOT_FOUND for an unknown model, INVALID_ARGUMENT for data that is empty or whose
         lengths differ, or for a recipe that makes no sense, FAILED_PRECONDITION if there is no
         optimizer. If the run fails later, the last event says why and the call ends with that error.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FeedRun(self, request, context):
+        """Brings a batch to a run that takes its samples from a stream. Answers once the run has room
+        for it, which is how a client learns how fast to send; it may keep a few calls in flight,
+        which are taken in the order of their `seq`. May be repeated: a batch is taken in once.
+        Returns NOT_FOUND if no run takes its samples from the stream, or it has ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -164,6 +179,11 @@ def add_RunServiceServicer_to_server(servicer, server):
                     servicer.Train,
                     request_deserializer=gradwire_dot_v1_dot_runs__pb2.TrainRequest.FromString,
                     response_serializer=gradwire_dot_v1_dot_runs__pb2.TrainResponse.SerializeToString,
+            ),
+            'FeedRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.FeedRun,
+                    request_deserializer=gradwire_dot_v1_dot_runs__pb2.FeedRunRequest.FromString,
+                    response_serializer=gradwire_dot_v1_dot_runs__pb2.FeedRunResponse.SerializeToString,
             ),
             'GetRun': grpc.unary_unary_rpc_method_handler(
                     servicer.GetRun,
@@ -235,6 +255,33 @@ class RunService:
             '/gradwire.v1.RunService/Train',
             gradwire_dot_v1_dot_runs__pb2.TrainRequest.SerializeToString,
             gradwire_dot_v1_dot_runs__pb2.TrainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FeedRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gradwire.v1.RunService/FeedRun',
+            gradwire_dot_v1_dot_runs__pb2.FeedRunRequest.SerializeToString,
+            gradwire_dot_v1_dot_runs__pb2.FeedRunResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
+from gradwire_server.engine.session import Session
 from gradwire_server.engine.snapshot import register
 from gradwire_server.engine.sources import Batch, Source
 from gradwire_server.engine.transforms import Transform
@@ -64,6 +65,22 @@ class Batches:
         """Tensors of the session that the samples are part of."""
         return self.source.held
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether the next batch is there: always."""
+        return True
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there are no more batches: never, since epochs can be begun."""
+        return False
+
+    def open(self, session: Session) -> None:
+        """Begins to take batches: nothing to be done."""
+
+    def close(self, session: Session) -> None:
+        """Takes no more batches: nothing to be done."""
+
     def in_order(self, batch_size: int, transform: Transform | None) -> "Batches":
         """Returns batches of the same samples in their order, to evaluate on."""
         return Batches(
@@ -78,9 +95,9 @@ class Batches:
         """Draws the order of the next epoch."""
         # A loader draws a seed for its workers first, whether it has any or not, and then its
         # sampler one for a generator of its own, if it shuffles.
-        _draw_seed()
+        draw_seed()
         if self._shuffle:
-            self._seed = _draw_seed()
+            self._seed = draw_seed()
         self._order = None
 
     def batch(self, index: int) -> Batch:
@@ -102,5 +119,6 @@ class Batches:
         return {**vars(self), "_order": None}
 
 
-def _draw_seed() -> int:
+def draw_seed() -> int:
+    """Returns a seed, drawn as torch's loaders and samplers draw theirs."""
     return int(torch.empty((), dtype=torch.int64).random_().item())

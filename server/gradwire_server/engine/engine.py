@@ -24,11 +24,12 @@ from gradwire_server.engine.tasks import (
     StreamTask,
     Task,
     UnaryTask,
+    WaitingTask,
     Watch,
     parse,
 )
 from gradwire_server.engine.turns import Lane, Queue, Turns
-from gradwire_server.engine.verbs import SESSION_VERBS, Streaming, Unary, catalog_response
+from gradwire_server.engine.verbs import SESSION_VERBS, Streaming, Unary, Waiting, catalog_response
 from gradwire_server.errors import GradwireError, Reason
 from gradwire_server.limits import Limits
 from gradwire_server.storage import Storage
@@ -110,7 +111,7 @@ class Engine:
             self._current = None
         if queue.ready:
             self._ready.remove(queue)
-        for lane in queue.ready:
+        for lane in queue.lanes:
             for task in lane:
                 task.fail(
                     GradwireError(Reason.SESSION_NOT_FOUND, f"{session.name} was deleted meanwhile")
@@ -142,8 +143,8 @@ class Engine:
 
         Messages of an Execute stream are not given up: their place in the order is taken.
         """
-        for queue in self._ready:
-            for lane in queue.ready:
+        for queue in (self._shared, *self._queues.values()):
+            for lane in queue.lanes:
                 for task in lane:
                     if task.call == call and not isinstance(task, ExecuteTask):
                         self._remove(task, lane, queue)
@@ -178,7 +179,7 @@ class Engine:
                 sessions[number] = {
                     "bytes": queue.session.budget.measure(),
                     "steps": queue.session.num_steps,
-                    "waiting": sum(len(lane) for lane in queue.ready),
+                    "waiting": sum(len(lane) for lane in queue.lanes),
                 }
         return {
             **self._figures.to_json(),
@@ -210,16 +211,16 @@ class Engine:
             done = lane.popleft()
             if lane is queue.commands and queue.session and done.method not in UNCHANGING:
                 queue.session.num_commands += 1
-        if lane:
-            queue.ready.append(lane)
+        queue.put_back(lane)
         if queue.ready:
             self._ready.add(queue)
 
     def _remove(self, task: Task, lane: Lane, queue: Queue) -> None:
+        was_ready = bool(queue.ready)
         if len(lane) == 1:
-            queue.ready.remove(lane)
+            queue.remove(lane)
         lane.remove(task)
-        if not queue.ready:
+        if was_ready and not queue.ready:
             self._ready.remove(queue)
 
     def _activate(self, session: Session | None) -> None:
@@ -252,7 +253,7 @@ class Engine:
                 raise GradwireError(Reason.SESSION_NOT_FOUND, "the session was deleted")
             queue = found
             task = self._session_task(call, found.session, method, payload, timing)
-        lane: Lane = deque() if isinstance(task, StreamTask) else queue.commands
+        lane: Lane = queue.commands if isinstance(task, UnaryTask | ExecuteTask) else deque()
         lane.append(task)
         if len(lane) == 1:
             queue.ready.append(lane)
@@ -268,6 +269,15 @@ class Engine:
         limit_bytes = self._limits.max_message_bytes
         if isinstance(verb, Streaming):
             return StreamTask(
+                call,
+                lambda: verb.handler(session, parse(verb.request, payload, timing)),
+                self._answers,
+                timing=timing,
+                limit_bytes=limit_bytes,
+                watch=self._watch,
+            )
+        if isinstance(verb, Waiting):
+            return WaitingTask(
                 call,
                 lambda: verb.handler(session, parse(verb.request, payload, timing)),
                 self._answers,

@@ -13,6 +13,7 @@ from gradwire_server.engine.metrics import Mean, NamedMetric, ProgramMetric, bui
 from gradwire_server.engine.session import Session
 from gradwire_server.engine.snapshot import register
 from gradwire_server.engine.sources import open_samples
+from gradwire_server.engine.streams import StreamBatches
 from gradwire_server.engine.transforms import build_transform
 
 
@@ -75,7 +76,7 @@ class Evaluation:
 
 
 def build_evaluation(
-    session: Session, request: runs_pb2.TrainRequest, batches: Batches
+    session: Session, request: runs_pb2.TrainRequest, batches: Batches | StreamBatches
 ) -> Evaluation | None:
     """Returns what a request asks to evaluate, if it asks for anything."""
     metrics = build_metrics(session, request.metrics, "metrics")

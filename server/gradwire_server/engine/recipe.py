@@ -15,6 +15,7 @@ from gradwire_server.engine.optimizers import needs_closure
 from gradwire_server.engine.session import Session
 from gradwire_server.engine.snapshot import register
 from gradwire_server.engine.steps import require_clip_norm
+from gradwire_server.engine.streams import StreamBatches
 from gradwire_server.errors import invalid
 
 DEFAULT_CHECKPOINT_SECONDS = 60.0
@@ -64,7 +65,7 @@ class Recipe:
 
 
 def read_recipe(
-    request: runs_pb2.TrainRequest, batches: Batches, monitored: Sequence[str]
+    request: runs_pb2.TrainRequest, batches: Batches | StreamBatches, monitored: Sequence[str]
 ) -> Recipe:
     """Returns the recipe of a request.
 

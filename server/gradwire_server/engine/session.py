@@ -30,6 +30,7 @@ from gradwire_server.limits import Limits
 from gradwire_server.storage import Storage
 
 if TYPE_CHECKING:
+    from gradwire_server.engine.feeds import Feed
     from gradwire_server.engine.models import Model
     from gradwire_server.engine.training import TrainingRun
 
@@ -66,6 +67,7 @@ class Session:
         self.limits = limits
         self.storage = storage
         self.tenant = tenant
+        self.feeds: dict[str, Feed] = {}
         self.values: dict[int, Any] = {}
         self.models: dict[str, Model] = {}
         self.failed_seq = self.last_seq = 0

@@ -45,11 +45,14 @@ class Task(Protocol):
         call: Its id.
         method: The RPC.
         timing: Where its time goes.
+        blocked: Whether it could do nothing in its last turn but wait for something that another
+            task of its session does.
     """
 
     call: int
     method: str
     timing: Timing
+    blocked: bool
 
     def advance(self) -> bool:
         """Does the next bit of work; returns whether there is more to do."""
@@ -103,6 +106,8 @@ def as_catalog_error(error: Exception, what: str) -> GradwireError:
 class UnaryTask:
     """A call with one request and one response, done in one turn."""
 
+    blocked = False
+
     def __init__(
         self,
         call: int,
@@ -138,13 +143,15 @@ class UnaryTask:
         self._answers.fail(self.call, error, self.timing.summary())
 
 
-class StreamTask:
-    """A call whose handler yields once a step: the responses to send, often none."""
+class WaitingTask:
+    """A call with one response whose handler waits: it yields as long as it can't go on."""
+
+    blocked = False
 
     def __init__(
         self,
         call: int,
-        handler: Callable[[], Generator[Sequence[Message], None, None]],
+        handler: Callable[[], Generator[None, None, Message]],
         answers: Answers,
         *,
         timing: Timing,
@@ -153,7 +160,56 @@ class StreamTask:
     ) -> None:
         self.call = call
         self._handler = handler
-        self._steps: Generator[Sequence[Message], None, None] | None = None
+        self._steps: Generator[None, None, Message] | None = None
+        self._answers = answers
+        self.timing = timing
+        self.method = timing.kind
+        self._limit_bytes = limit_bytes
+        self._watch = watch
+
+    def advance(self) -> bool:
+        """Lets the handler try; answers when it is done."""
+        try:
+            with self._watch():
+                self._steps = self._steps or self._handler()
+                next(self._steps)
+        except StopIteration as stop:
+            payload = serialize(stop.value, self._limit_bytes, self.timing)
+            self._answers.reply(self.call, payload, self.timing.summary())
+        except Exception as error:  # noqa: BLE001  # the boundary: the worker goes on
+            self.fail(as_catalog_error(error, self.method))
+        else:
+            self.blocked = True
+            return True
+        return False
+
+    def fail(self, error: GradwireError) -> None:
+        """Gives the call up and tells its caller why."""
+        self.timing.failure = error.reason.value
+        self._answers.fail(self.call, error, self.timing.summary())
+
+
+class StreamTask:
+    """A call whose handler yields once a step: the responses to send, often none.
+
+    It yields None if it can't take a step before another task of its session has done something.
+    """
+
+    blocked = False
+
+    def __init__(
+        self,
+        call: int,
+        handler: Callable[[], Generator[Sequence[Message] | None, None, None]],
+        answers: Answers,
+        *,
+        timing: Timing,
+        limit_bytes: int,
+        watch: Watch,
+    ) -> None:
+        self.call = call
+        self._handler = handler
+        self._steps: Generator[Sequence[Message] | None, None, None] | None = None
         self._answers = answers
         self.timing = timing
         self.method = timing.kind
@@ -167,7 +223,8 @@ class StreamTask:
                 self._steps = self._handler()
             with self._watch():
                 responses = next(self._steps)
-            for response in responses:
+            self.blocked = responses is None
+            for response in responses or ():
                 self._answers.event(self.call, serialize(response, self._limit_bytes, self.timing))
         except StopIteration:
             self._answers.end(self.call, self.timing.summary())
@@ -187,6 +244,8 @@ class StreamTask:
 
 class ExecuteTask:
     """One message of an Execute stream: one command a turn, failures answered in band."""
+
+    blocked = False
 
     def __init__(
         self,

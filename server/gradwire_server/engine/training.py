@@ -29,11 +29,12 @@ from gradwire_server.engine.recipe import (
 from gradwire_server.engine.session import Session
 from gradwire_server.engine.snapshot import register
 from gradwire_server.engine.sources import open_samples
+from gradwire_server.engine.streams import UNKNOWN_BATCHES, StreamBatches
 from gradwire_server.engine.transforms import build_transform
 from gradwire_server.errors import GradwireError, Reason, invalid
 from gradwire_server.storage.checkpoints import checkpoint_name
 
-Events = Generator[Sequence[runs_pb2.RunEvent], None, None]
+Events = Generator[Sequence[runs_pb2.RunEvent] | None, None, None]
 
 MAX_DISPLAY_NAME_LENGTH = 128
 _AUTOCAST: dict[int, torch.dtype] = {
@@ -69,18 +70,22 @@ class TrainingRun:
         transform = None
         if request.HasField("transform"):
             transform = build_transform(session, request.transform, "transform")
-        self._batches = Batches(
-            open_samples(session, request, ""),
-            batch_size=request.batch_size,
-            shuffle=request.shuffle,
-            drop_last=request.drop_last,
-            transform=transform,
-        )
+        self._batches: Batches | StreamBatches
+        if request.data.HasField("stream"):
+            self._batches = StreamBatches(request.data.stream, transform)
+        else:
+            self._batches = Batches(
+                open_samples(session, request, ""),
+                batch_size=request.batch_size,
+                shuffle=request.shuffle,
+                drop_last=request.drop_last,
+                transform=transform,
+            )
         self._evaluation = build_evaluation(session, request, self._batches)
         names = ["loss"] if self._evaluation is None else ["loss", *self._evaluation.names]
         self._recipe: Recipe = read_recipe(request, self._batches, names)
         self.progress = Progress(
-            interval_seconds=_interval_seconds(request), num_steps=self._recipe.num_steps
+            interval_seconds=_interval_seconds(request), num_steps=self._known_steps
         )
         self._loss: Loss = build_loss(session, request.loss, "loss")
         if request.HasField("optimizer"):
@@ -123,11 +128,12 @@ class TrainingRun:
     def begin(self, session: Session) -> Events:
         """Trains from the start on."""
         self._modes = [part.training for part in self.model.module.modules()]
+        self._batches.open(session)
         yield self.progress.tell(
             started=runs_pb2.RunStarted(
                 num_samples=self._batches.num_samples,
                 batches_per_epoch=self._batches.num_batches,
-                num_steps=self._recipe.num_steps,
+                num_steps=self._known_steps,
                 num_epochs=self._recipe.num_epochs,
                 device=str(session.device),
                 display_name=self._display_name,
@@ -159,6 +165,11 @@ class TrainingRun:
                     if self.wish == "pause":
                         return
                     break
+                if not self._batches.is_ready:
+                    yield None
+                    continue
+                if self._batches.is_over:
+                    break
                 try:
                     stepped = self._advance(session)
                 except GradwireError:
@@ -170,6 +181,15 @@ class TrainingRun:
                 if stepped:
                     yield from self._after_step(session, epoch_ended=epoch_ended)
             yield from self._finish(session)
+
+    def close(self, session: Session) -> None:
+        """Takes no more batches."""
+        self._batches.close(session)
+
+    @property
+    def _known_steps(self) -> int:
+        """How many steps the run takes in all; 0 if its data tells that only in the end."""
+        return self._recipe.num_steps if self._recipe.num_steps < UNKNOWN_BATCHES else 0
 
     def _is_done(self) -> bool:
         return bool(self._end_reason) or self.progress.step >= self._recipe.num_steps
@@ -446,6 +466,7 @@ class TrainingRun:
             average = model.name
         self.leave()
         session.runs.pop(self.name, None)
+        self.close(session)
         self._checked_step = -1
         yield self._checkpoint(session)
         state = runs_pb2.RUN_STATE_CANCELLED if cancelled else runs_pb2.RUN_STATE_SUCCEEDED
@@ -503,6 +524,7 @@ def _kept(session: Session, run: TrainingRun, events: Events) -> Events:
         yield from events
     except BaseException:
         session.runs.pop(run.name, None)
+        run.close(session)
         raise
 
 

@@ -18,6 +18,7 @@ class Queue:
         tenant: Whose it is.
         commands: The lane of its commands.
         ready: The lanes that have tasks, the one whose turn is next first.
+        parked: The lanes whose task waits for something that another lane of the session does.
     """
 
     def __init__(self, session: Session | None, tenant: str = "") -> None:
@@ -25,6 +26,29 @@ class Queue:
         self.tenant = tenant
         self.commands: Lane = deque()
         self.ready: deque[Lane] = deque()
+        self.parked: list[Lane] = []
+
+    @property
+    def lanes(self) -> list[Lane]:
+        """All lanes that have tasks."""
+        return [*self.ready, *self.parked]
+
+    def put_back(self, lane: Lane) -> None:
+        """Takes a lane back after its turn; what it has done may be what others wait for."""
+        if lane and lane[0].blocked:
+            self.parked.append(lane)
+            return
+        if lane:
+            self.ready.append(lane)
+        self.ready.extend(self.parked)
+        self.parked.clear()
+
+    def remove(self, lane: Lane) -> None:
+        """Takes a lane out that has nothing more to do."""
+        if lane in self.parked:
+            self.parked.remove(lane)
+        else:
+            self.ready.remove(lane)
 
 
 class Turns:

@@ -10,7 +10,7 @@ import torch
 from google.protobuf.message import Message
 
 from gradwire.v1 import checkpoints_pb2, models_pb2, runs_pb2, server_pb2, sessions_pb2
-from gradwire_server.engine import keeping, models, passes, states, steps, tensors, training
+from gradwire_server.engine import feeds, keeping, models, passes, states, steps, tensors, training
 from gradwire_server.engine.callables import Callables
 from gradwire_server.engine.failures import operation
 from gradwire_server.engine.intrinsics import Intrinsics
@@ -26,11 +26,18 @@ class Unary(NamedTuple):
     handler: Callable[[Session, Any], Message]
 
 
-class Streaming(NamedTuple):
-    """An RPC whose handler yields, once a step, the responses to send."""
+class Waiting(NamedTuple):
+    """An RPC whose handler yields as long as it can't go on, and then returns the response."""
 
     request: type[Message]
-    handler: Callable[[Session, Any], Generator[Sequence[Message], None, None]]
+    handler: Callable[[Session, Any], Generator[None, None, Message]]
+
+
+class Streaming(NamedTuple):
+    """An RPC whose handler yields, once a step, the responses to send; None if it has to wait."""
+
+    request: type[Message]
+    handler: Callable[[Session, Any], Generator[Sequence[Message] | None, None, None]]
 
 
 def fetch_values(
@@ -86,7 +93,7 @@ def _signature(function: Any) -> str:
         return ""
 
 
-SESSION_VERBS: dict[str, Unary | Streaming] = {
+SESSION_VERBS: dict[str, Unary | Waiting | Streaming] = {
     "FetchValues": Unary(sessions_pb2.FetchValuesRequest, fetch_values),
     "ReleaseValues": Unary(sessions_pb2.ReleaseValuesRequest, release_values),
     "CreateModel": Unary(models_pb2.CreateModelRequest, models.create_model),
@@ -101,6 +108,7 @@ SESSION_VERBS: dict[str, Unary | Streaming] = {
     "FetchTensors": Unary(models_pb2.FetchTensorsRequest, tensors.fetch_tensors),
     "SetTensors": Unary(models_pb2.SetTensorsRequest, tensors.set_tensors),
     "Train": Streaming(runs_pb2.TrainRequest, training.train),
+    "FeedRun": Waiting(runs_pb2.FeedRunRequest, feeds.feed_run),
     "ResumeRun": Streaming(runs_pb2.ResumeRunRequest, training.resume_run),
     "CancelRun": Unary(runs_pb2.CancelRunRequest, training.cancel_run),
     "PauseRun": Unary(runs_pb2.PauseRunRequest, training.pause_run),

@@ -73,6 +73,7 @@ ROUTES: Mapping[str, Route] = {
     "DatasetService.ListDatasets": Route.FRONT,
     "DatasetService.DeleteDataset": Route.FRONT,
     "DatasetService.DescribeFiles": Route.FRONT,
+    "RunService.FeedRun": Route.SESSION,
     "RunService.GetRun": Route.FRONT,
     "RunService.ListRuns": Route.FRONT,
     "RunService.WatchRun": Route.WATCH,

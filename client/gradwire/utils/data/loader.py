@@ -121,7 +121,7 @@ class DataLoader:
         # torch draws a seed for its workers first, whether there are any or not. It does so when
         # the iterator is made, and so the iterator is a generator that was started.
         draw_seed(self.generator)
-        return self._batches()
+        return self.batches()
 
     def __len__(self) -> int:
         if self._iterable:
@@ -133,7 +133,8 @@ class DataLoader:
         chosen: Any = self.sampler if self.batch_sampler is None else self.batch_sampler
         return len(chosen)
 
-    def _batches(self) -> Iterator[Any]:
+    def batches(self) -> Iterator[Any]:
+        """Yields the batches without drawing the seed that an iterator draws first."""
         if self._iterable:
             yield from self._batches_of_iterable()
         elif self.batch_sampler is None:
