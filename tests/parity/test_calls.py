@@ -74,9 +74,22 @@ def test_a_distance_of_the_script_is_recorded() -> None:
     assert_same(program)
 
 
-def test_a_function_of_the_script_is_no_argument(session: Any) -> None:
+def test_a_layer_may_be_given_a_function_of_the_script() -> None:
+    def program(torch: Any) -> Any:
+        layer = torch.nn.TransformerEncoderLayer(
+            8, 2, 16, dropout=0.0, activation=lambda x: x.clamp(min=-0.1)
+        )
+        x = torch.randn(3, 2, 8, requires_grad=True)
+        output = layer(x)
+        output.pow(2).sum().backward()
+        return output, x.grad
+
+    assert_same(program)
+
+
+def test_an_operation_takes_no_function_of_the_script(session: Any) -> None:
     with pytest.raises(TypeError, match="is a function and can't be sent"):
-        gradwire.nn.TransformerEncoderLayer(8, 2, activation=lambda x: x)
+        gradwire.add(gradwire.ones(1), lambda x: x)
 
 
 def test_recurrent_layers_take_and_return_packed_sequences() -> None:

@@ -14,11 +14,11 @@ _FREED = "after they have already been freed"
 
 def storage_of(tensor: torch.Tensor) -> torch.UntypedStorage | None:
     """Returns a tensor's storage; None if it has none of its own or none that takes memory."""
-    if tensor.is_meta or tensor._is_zerotensor():
-        # autograd's zero tensors have no elements in memory either.
+    if tensor.is_meta:
         return None
     try:
-        return tensor.untyped_storage()
+        # autograd's zero tensors have no elements in memory either.
+        return None if tensor._is_zerotensor() else tensor.untyped_storage()
     except (NotImplementedError, ValueError, RuntimeError):
         # Sparse and uninitialised tensors have no storage of their own to ask.
         return None
