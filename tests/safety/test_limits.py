@@ -201,7 +201,8 @@ def test_what_would_take_too_long_is_ended_and_the_session_goes_on(
     with pytest.raises(RefusedError) as caught:
         caller.run(*ENDLESS[name])
 
-    assert small_server.num_threads() == before
+    while small_server.num_threads() > before:
+        pass  # A thread that was ended is about to be gone; one that goes on ends the test.
     assert caught.value.reason in {"LIMIT_EXCEEDED", "OUT_OF_MEMORY"}, caught.value.message
     assert caller.run(op("torch.ones", 2), fetch=[0])[0].tensor.shape == [2]
 
