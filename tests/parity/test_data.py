@@ -94,6 +94,18 @@ def test_samplers_draw_the_same_numbers(make: Callable[[Library, range], Any]) -
     same(work)
 
 
+def test_a_generator_of_ones_own_draws_the_same() -> None:
+    def work(library: Library, data: Library) -> Any:
+        generator = library.Generator()
+        generator.manual_seed(7)
+        dataset = data.TensorDataset(*tensors(library))
+        loader = data.DataLoader(dataset, batch_size=3, shuffle=True, generator=generator)
+        parts = data.random_split(dataset, [0.5, 0.3, 0.2], generator=generator)
+        return [list(loader), list(loader), [list(part.indices) for part in parts]]
+
+    same(work)
+
+
 def test_a_generator_of_local_torch_is_taken() -> None:
     orders = []
     for data in (torch.utils.data, gradwire.utils.data):

@@ -4,8 +4,6 @@ import sys
 from typing import Any
 
 import gradwire
-from gradwire.calls import RemoteObject
-from gradwire.connection import current_session
 
 
 def torch_of(generator: Any) -> Any:
@@ -30,9 +28,8 @@ def draw_seed(generator: Any = None) -> int:
 def seeded_generator() -> Any:
     """Returns a new generator with a seed drawn from the session's random state."""
     seed = draw_seed()
-    session = current_session()
-    generator = RemoteObject(session.record("torch.Generator", (), {}))
-    session.record("torch.Generator.manual_seed", (generator, seed), {}, wanted=False)
+    generator = gradwire.Generator()
+    generator.manual_seed(seed)
     return generator
 
 
