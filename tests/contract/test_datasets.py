@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import shutil
 import struct
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -342,8 +343,11 @@ async def test_files_that_are_no_data_are_refused(reader: Client, tmp_path: Path
 
 
 async def test_a_server_whose_storage_refuses_says_so(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    async with running(tmp_path, storage=str(tmp_path / "file" / "storage")) as (_, client):
+    folder = tmp_path / "elsewhere"
+    async with running(tmp_path, storage=str(folder)) as (_, client):
+        # It could be written to when the server started, and can't be any more.
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.write_text("")
         error = await refused(create(client))
         assert error.code() is grpc.StatusCode.FAILED_PRECONDITION
         assert info_of(error).reason == "STORAGE_FAILED"
