@@ -13,6 +13,7 @@
 #   make format            reformat, and fix what ruff can fix
 #   make catalog           regenerate the tables of operations and layers from torch
 #   make settings          renew the table of settings in docs/operations.md
+#   make test-kill         kill workers and servers at many random points of runs
 #   make test-container    build the container image and test it; fails without a Docker engine
 #   make proto-baseline    take the contract as it is for the one that must not be broken
 #   make constraints       renew the pins in constraints.txt; TORCH_VERSION=x.y.z changes torch
@@ -79,6 +80,9 @@ test-container: $(VENV_STAMP)
 .PHONY: fuzz
 fuzz: $(VENV_STAMP)
 	@TESTS_SAFETY_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/safety/test_fuzz.py --timeout=0 $(ARGS)
+.PHONY: test-kill
+test-kill: $(VENV_STAMP)
+	@GRADWIRE_KILLS=20 $(BIN)/python -m pytest tests/integration/test_recovery.py --timeout 3600 $(ARGS)
 
 .PHONY: bench
 bench: $(VENV_STAMP)

@@ -89,6 +89,8 @@ class ServerProcess:
 
     def stop(self) -> int:
         """Tells the server to stop, and waits until it has; returns its exit status."""
+        if self.process.poll() is not None:
+            return self.process.returncode
         self.process.send_signal(signal.SIGTERM)
         try:
             return self.process.wait(STOP_TIMEOUT_SECONDS)

@@ -167,18 +167,20 @@ class Run:
         Raises:
             GradwireError: The server can't be reached any more.
         """
-        deadline = retry_delays(time.monotonic() + self._server.timeout_seconds)
+        delays = retry_delays(time.monotonic() + self._server.timeout_seconds)
         while not self._history.is_done:
             request = runs_pb2.WatchRunRequest(
                 name=self.name, from_event=self._history.last_event + 1
             )
             try:
                 for response in self._server.stream(self._stub.WatchRun, request):
-                    deadline = retry_delays(time.monotonic() + self._server.timeout_seconds)
+                    delays = retry_delays(time.monotonic() + self._server.timeout_seconds)
                     self._history.add(response.event)
                     yield response.event
+                if self.state == "PAUSED":
+                    return
             except ServerUnavailableError:
-                delay = next(deadline, None)
+                delay = next(delays, None)
                 if delay is None:
                     raise
                 time.sleep(delay)

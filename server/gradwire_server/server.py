@@ -120,6 +120,7 @@ class Server:
                 written, or a device is not there.
         """
         await asyncio.to_thread(self._clean_storage)
+        await self.runs.load()
         await self._listen()
         log.info(
             "listening",
@@ -137,7 +138,7 @@ class Server:
         )
         self._spawn(self.registry.expire())
         self._spawn(self.lookout.keep_telling())
-        self._spawn(self.runs.start())
+        self._spawn(self.runs.keep_looking())
 
     async def stop(self, drain_timeout_seconds: float) -> None:
         """Refuses new calls, lets those in flight finish, and ends.

@@ -59,6 +59,7 @@ class RunRegistry:
         self._owner = Owner(storage)
         self._runs: dict[str, Run] = {}
         self._ended: dict[str, Record] = {}
+        self._others: dict[str, Record] = {}
         self._requests: dict[tuple[str, str], tuple[str, asyncio.Task[Run]]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._stopping = False
@@ -105,7 +106,7 @@ class RunRegistry:
             GradwireError: RUN_NOT_FOUND.
         """
         run = self._runs.get(name)
-        record = run.record if run is not None else self._ended.get(name)
+        record = run.record if run is not None else self._ended.get(name, self._others.get(name))
         if record is None or not caller().sees(record.tenant):
             raise _not_found(name)
         return record
@@ -113,7 +114,8 @@ class RunRegistry:
     def records(self) -> list[Record]:
         """Returns all that is known, newest first."""
         who = caller()
-        everything = [*self._ended.values(), *(run.record for run in self._runs.values())]
+        own = (run.record for run in self._runs.values())
+        everything = [*self._ended.values(), *self._others.values(), *own]
         records = [record for record in everything if who.sees(record.tenant)]
         return sorted(records, key=lambda r: r.run.create_time.ToNanoseconds(), reverse=True)
 
@@ -124,6 +126,13 @@ class RunRegistry:
             GradwireError: RUN_NOT_FOUND.
         """
         record = self.record(name)
+        if name in self._others and record.run.state != runs_pb2.RUN_STATE_PAUSED:
+            raise GradwireError(
+                Reason.NOT_READY,
+                f"{name} has another server, or waits for this one to take it over; try again "
+                "shortly.",
+                retry_after_seconds=RENEW_SECONDS,
+            )
         if name not in self._runs:
             run = Run(self._storage, record)
             await run.events.load()
@@ -198,12 +207,18 @@ class RunRegistry:
 
     # ---- the life of the server --------------------------------------------------------------
 
-    async def start(self) -> None:
-        """Takes over runs that servers have left, and goes on doing so until it is cancelled."""
+    async def load(self) -> None:
+        """Finds out which runs there are, and begins to go on with those that servers have left."""
+        try:
+            await self._scan()
+        except GradwireError as error:
+            log.error("the runs in the storage can't be read", error=error.message)
+
+    async def keep_looking(self) -> None:
+        """Shows that this server lives, and looks for runs that have no server, again and again."""
         while True:
-            with suppress(GradwireError):
-                await self._scan()
             await asyncio.sleep(RENEW_SECONDS)
+            await self.load()
 
     async def stop(self) -> None:
         """Lets all runs rest, to go on with the next server."""
@@ -241,9 +256,12 @@ class RunRegistry:
             except (ValueError, FileNotFoundError) as error:
                 log.warning("the record of a run can't be read", run=name, error=str(error))
                 continue
-            if record.ended or not (self._resumes and self._is_left(record)):
-                if record.ended or not self._resumes:
-                    self._ended[name] = record
+            if record.ended:
+                self._others.pop(name, None)
+                self._ended[name] = record
+                continue
+            self._others[name] = record
+            if not (self._resumes and self._is_left(record)):
                 continue
             if await asyncio.to_thread(self._owner.is_gone, record.owner):
                 orphans.setdefault(record.session, []).append(record)
@@ -268,7 +286,7 @@ class RunRegistry:
         for event in await run.events.load():
             record.take(event)
         record.owner = self._owner.id
-        self._ended.pop(run.name, None)
+        self._others.pop(run.name, None)
         self._runs[run.name] = run
         await run.save()
         if record.ended:
