@@ -739,4 +739,4 @@ class TestWhatCannotBeHandedOver:
         with pytest.raises(TypeError, match=r"head can't be exchanged: .*call from_torch again"):
             remote.head = gradwire.nn.Linear(16, 3)
         with pytest.raises(AttributeError, match="runs in torch; bring the values back first"):
-            remote.get_extra_state()
+            remote.xpu()
