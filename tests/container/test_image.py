@@ -116,8 +116,8 @@ def test_the_six_verbs_train_a_model(channel: grpc.Channel) -> None:
     )
 
     assert losses[-1] < losses[0]
-    assert last.ended.num_steps == 200
-    assert last.ended.mean_loss < losses[-1]
+    assert last.event.ended.num_steps == 200
+    assert last.event.ended.mean_loss < losses[-1]
 
 
 def test_the_server_has_no_rights_that_it_does_not_need(server: Container) -> None:
