@@ -1,0 +1,247 @@
+"""Recipes of `gradwire.train` do what the loops that users write do with local torch."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torchmetrics
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, TensorDataset
+
+import gradwire
+from gradwire.runs import Run
+from gradwire.session import Session
+from tests.parity.comparing import comparable
+
+pytestmark = pytest.mark.usefixtures("session")
+
+NUM_CLASSES = 3
+EPOCHS, BATCH_SIZE = 4, 8
+
+
+def data(seed: int = 0, num_samples: int = 30) -> tuple[Any, Any]:
+    random = np.random.default_rng(seed)
+    inputs = random.standard_normal((num_samples, 5), dtype=np.float32)
+    return inputs, random.integers(0, NUM_CLASSES, num_samples)
+
+
+def build(torch: Any, optimizer: Callable[[Any, Any], Any]) -> tuple[Any, Any]:
+    torch.manual_seed(0)
+    nn = torch.nn
+    model = nn.Sequential(nn.Linear(5, 16), nn.ReLU(), nn.Dropout(0.1), nn.Linear(16, NUM_CLASSES))
+    return model, optimizer(torch, model)
+
+
+def sgd(torch: Any, model: Any) -> Any:
+    return torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+
+
+def adamw(torch: Any, model: Any) -> Any:
+    return torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.1)
+
+
+def local(
+    optimizer: Callable[[Any, Any], Any],
+    *,
+    scheduler: Callable[[Any, Any], Any] | None = None,
+    per_step: bool = False,
+    accumulate: int = 1,
+    clip_grad_norm: float | None = None,
+    clip_grad_value: float | None = None,
+    ema: float | None = None,
+    precision: torch.dtype | None = None,
+    after_epoch: Callable[[Any], bool] = lambda _: False,
+) -> tuple[Any, list[float], Any]:
+    """The loop that users write; returns the model, the losses of the steps, and the average."""
+    model, stepped = build(torch, optimizer)
+    schedule = None if scheduler is None else scheduler(torch, stepped)
+    average = None
+    if ema is not None:
+        average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema))  # type: ignore[no-untyped-call,unused-ignore]
+    dataset = TensorDataset(*(torch.from_numpy(part) for part in data()))
+    loader = DataLoader(dataset, batch_size=BATCH_SIZE, shuffle=True)
+    losses: list[float] = []
+    for _ in range(EPOCHS):
+        window: list[float] = []
+        for number, (inputs, targets) in enumerate(loader, start=1):
+            if not window:
+                stepped.zero_grad()
+            with torch.autocast("cpu", dtype=precision, enabled=precision is not None):
+                loss = torch.nn.functional.cross_entropy(model(inputs), targets)
+            (loss / accumulate if accumulate > 1 else loss).backward()
+            window.append(loss.item())
+            if len(window) < accumulate and number < len(loader):
+                continue
+            if clip_grad_norm is not None:
+                torch.nn.utils.clip_grad_norm_(model.parameters(), clip_grad_norm)
+            if clip_grad_value is not None:
+                torch.nn.utils.clip_grad_value_(model.parameters(), clip_grad_value)
+            stepped.step()
+            if average is not None:
+                average.update_parameters(model)
+            if schedule is not None and per_step:
+                schedule.step()
+            losses.append(sum(window) / len(window))
+            window = []
+        if schedule is not None and not per_step:
+            schedule.step()
+        if after_epoch(model):
+            break
+    return model, losses, average
+
+
+def remote(optimizer: Callable[[Any, Any], Any], **options: Any) -> tuple[Any, Run]:
+    model, stepped = build(gradwire, optimizer)
+    scheduler = options.pop("scheduler", None)
+    if scheduler is not None:
+        made, interval = scheduler
+        options["scheduler"] = (made(gradwire, stepped), interval)
+    run = gradwire.train(
+        model,
+        data(),
+        loss=gradwire.nn.CrossEntropyLoss(),
+        optimizer=stepped,
+        epochs=EPOCHS,
+        batch_size=BATCH_SIZE,
+        checkpoint=False,
+        **options,
+    )
+    return model, run
+
+
+def cosine(torch: Any, optimizer: Any) -> Any:
+    return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS)
+
+
+def warm_up(torch: Any, optimizer: Any) -> Any:
+    return torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=0.1, total_iters=6)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "here", "there"),
+    [
+        (sgd, {"scheduler": cosine}, {"scheduler": (cosine, "epoch")}),
+        (adamw, {"scheduler": warm_up, "per_step": True}, {"scheduler": (warm_up, "step")}),
+        (sgd, {"accumulate": 3}, {"accumulate": 3}),
+        (adamw, {"clip_grad_norm": 0.3}, {"clip_grad_norm": 0.3}),
+        (sgd, {"clip_grad_value": 0.02}, {"clip_grad_value": 0.02}),
+    ],
+    ids=["cosine", "warm-up", "accumulation", "norm", "value"],
+)
+def test_a_recipe_equals_a_local_loop_bit_for_bit(
+    optimizer: Callable[[Any, Any], Any], here: dict[str, Any], there: dict[str, Any]
+) -> None:
+    expected, losses, _ = local(optimizer, **here)
+    model, run = remote(optimizer, **there)
+    assert run.losses == losses
+    assert comparable(model.state_dict()) == comparable(expected.state_dict())
+
+
+def test_a_moving_average_equals_that_of_torch_bit_for_bit() -> None:
+    expected, losses, average = local(adamw, ema=0.8)
+    model, run = remote(adamw, ema=0.8)
+    assert run.losses == losses
+    assert comparable(model.state_dict()) == comparable(expected.state_dict())
+    averaged = {name: tensor.numpy() for name, tensor in run.averaged_state_dict.items()}
+    for name, tensor in average.module.state_dict().items():
+        assert np.array_equal(averaged[name], tensor.numpy()), name
+
+
+def test_autocast_to_bfloat16_is_close_to_that_of_torch() -> None:
+    expected, losses, _ = local(sgd, precision=torch.bfloat16)
+    model, run = remote(sgd, precision="bfloat16")
+    np.testing.assert_allclose(run.losses, losses, rtol=1.6e-2, atol=1e-5)
+    for name, tensor in expected.state_dict().items():
+        torch.testing.assert_close(
+            torch.from_numpy(model.state_dict()[name].numpy()), tensor, rtol=1.6e-2, atol=1e-3
+        )
+
+
+def test_evaluations_and_early_stopping_equal_a_local_loop() -> None:
+    inputs, targets = (torch.from_numpy(part) for part in data(seed=1))
+    accuracy = torchmetrics.Accuracy(task="multiclass", num_classes=NUM_CLASSES)
+    f1 = torchmetrics.F1Score(task="multiclass", num_classes=NUM_CLASSES, average="macro")
+    seen: list[tuple[float, float, float]] = []
+
+    def after_epoch(model: Any) -> bool:
+        model.eval()
+        with torch.no_grad():
+            outputs = model(inputs)
+            loss = torch.nn.functional.cross_entropy(outputs, targets).item()
+            seen.append((loss, float(accuracy(outputs, targets)), float(f1(outputs, targets))))
+        model.train()
+        best = int(np.argmin([loss for loss, _, _ in seen]))
+        return len(seen) - 1 - best >= 1
+
+    def margin(outputs: Any, targets: Any) -> Any:
+        best, _ = outputs.topk(2, dim=1)
+        return (best[:, 0] - best[:, 1]).mean() * len(targets) / len(targets)
+
+    expected, losses, _ = local(sgd, after_epoch=after_epoch)
+    model, run = remote(
+        sgd,
+        validation={"data": data(seed=1), "batch_size": 30},
+        metrics={"accuracy": "accuracy", "f1": ("f1", {"average": "macro"}), "margin": margin},
+        early_stopping=1,
+    )
+    assert run.losses == losses
+    assert comparable(model.state_dict()) == comparable(expected.state_dict())
+    history = run.history
+    assert history["validation_loss"].tolist() == [loss for loss, _, _ in seen]
+    assert history["accuracy"].tolist() == [value for _, value, _ in seen]
+    assert history["f1"].tolist() == [value for _, _, value in seen]
+    assert len(history["margin"]) == len(seen)
+    assert run.reason == ("EARLY_STOPPING" if len(seen) < EPOCHS else "")
+
+
+@pytest.mark.parametrize("choice", ["raise", "stop", "skip"])
+def test_data_that_is_not_finite_is_told_with_step_and_parameters(
+    choice: str, session: Session
+) -> None:
+    inputs, targets = data()
+    inputs[20] = np.nan
+    model, optimizer = build(gradwire, sgd)
+    options: dict[str, Any] = {
+        "loss": gradwire.nn.CrossEntropyLoss(),
+        "optimizer": optimizer,
+        "batch_size": 8,
+        "shuffle": False,
+        "checkpoint": False,
+        "on_nonfinite": choice,
+    }
+    if choice == "raise":
+        with pytest.raises(FloatingPointError, match=r"step 3: .*0\.weight"):
+            gradwire.train(model, (inputs, targets), **options)
+    else:
+        run = gradwire.train(model, (inputs, targets), **options)
+        assert run.state == "SUCCEEDED"
+        assert run.num_steps == (3 if choice == "stop" else 4)
+        assert run.reason == ("NON_FINITE" if choice == "stop" else "")
+        assert "step 3" in run.warnings[0]
+    assert np.isfinite(model.state_dict()["0.weight"].numpy()).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data": (np.zeros((0, 5), np.float32), np.zeros(0, np.int64))}, "empty"),
+        ({"data": (np.zeros((4, 5), np.float32), np.zeros(3, np.int64))}, r"\[3, 4\]"),
+        ({"data": (np.zeros((4, 5), np.float32), np.full(4, 7))}, r"7|out of bounds|range"),
+        ({"batch_size": 100, "drop_last": True}, "no full batch"),
+        ({"metrics": ["acuracy"]}, "did you mean accuracy"),
+        ({"early_stopping": {"patience": 2, "monitor": "nothing"}}, "none of the values there are"),
+        ({"accumulate": -1}, "accumulate"),
+        ({"ema": 2.0}, "moving_average.decay"),
+        ({"precision": "int8"}, "precision"),
+        ({"epochs": 0}, "epochs"),
+    ],
+    ids=str,
+)
+def test_what_makes_no_sense_is_refused(change: dict[str, Any], message: str) -> None:
+    model, optimizer = build(gradwire, sgd)
+    options = {"data": data(), "optimizer": optimizer, "loss": gradwire.nn.CrossEntropyLoss()}
+    options |= change
+    with pytest.raises((ValueError, IndexError, RuntimeError), match=message):
+        gradwire.train(model, options.pop("data"), **options)
