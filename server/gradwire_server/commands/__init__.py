@@ -2,7 +2,15 @@
 
 import typer
 
-from gradwire_server.commands import datasets, inspection, serve, tokens, top
+from gradwire_server.commands import (
+    checkpoints,
+    datasets,
+    inspection,
+    runs,
+    serve,
+    tokens,
+    top,
+)
 from gradwire_server.config import SettingsError
 from gradwire_server.transport.front import installed_version
 
@@ -22,6 +30,8 @@ for command in (
     top.top,
 ):
     app.command()(command)
+app.add_typer(runs.app, name="runs")
+app.add_typer(checkpoints.app, name="checkpoints")
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(tokens.app, name="tokens")
 

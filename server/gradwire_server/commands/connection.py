@@ -13,7 +13,13 @@ import grpc
 import typer
 from grpc_health.v1 import health_pb2_grpc
 
-from gradwire.v1 import datasets_pb2_grpc, server_pb2_grpc, sessions_pb2_grpc
+from gradwire.v1 import (
+    checkpoints_pb2_grpc,
+    datasets_pb2_grpc,
+    runs_pb2_grpc,
+    server_pb2_grpc,
+    sessions_pb2_grpc,
+)
 from gradwire_server.config import ENV_PREFIX, Settings, SettingsError
 from gradwire_server.transport.options import CLIENT_OPTIONS
 
@@ -112,6 +118,8 @@ class ServerStubs:
         self._connection = connection
         self.health: Any = health_pb2_grpc.HealthStub(channel)
         self.server: Any = server_pb2_grpc.ServerServiceStub(channel)
+        self.runs: Any = runs_pb2_grpc.RunServiceStub(channel)
+        self.checkpoints: Any = checkpoints_pb2_grpc.CheckpointServiceStub(channel)
         self.datasets: Any = datasets_pb2_grpc.DatasetServiceStub(channel)
         self.sessions: Any = sessions_pb2_grpc.SessionServiceStub(channel)
 
@@ -128,15 +136,29 @@ class ServerStubs:
         Raises:
             CallFailedError: It failed.
         """
-        token = self._connection.token
-        metadata = (("authorization", f"Bearer {token}"),) if token else ()
         try:
-            return method(request, timeout=timeout_seconds, metadata=metadata)
+            return method(request, timeout=timeout_seconds, metadata=self._metadata())
         except grpc.RpcError as error:
-            call = cast("grpc.Call", error)
-            raise CallFailedError(
-                f"{self._connection.address}: {call.code().name}: {call.details()}"
-            ) from None
+            raise self._failure(error) from None
+
+    def stream(self, method: Any, request: Any) -> Iterator[Any]:
+        """Calls an RPC that has many responses, and yields them.
+
+        Raises:
+            CallFailedError: It failed.
+        """
+        try:
+            yield from method(request, metadata=self._metadata())
+        except grpc.RpcError as error:
+            raise self._failure(error) from None
+
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
+        token = self._connection.token
+        return (("authorization", f"Bearer {token}"),) if token else ()
+
+    def _failure(self, error: grpc.RpcError) -> CallFailedError:
+        call = cast("grpc.Call", error)
+        return CallFailedError(f"{self._connection.address}: {call.code().name}: {call.details()}")
 
 
 def connecting(command: Callable[..., None]) -> Callable[..., None]:
