@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from gradwire.v1 import catalog
 from tests.conformance.outcomes import Outcome
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -16,6 +17,7 @@ TABLES = {
     "optim_db": "optimizers",
 }
 NO_CPU = "torch's table has no kind of element for it on a CPU"
+OVERLOADS = "an operator of several overloads, which the SDK calls one by one"
 PRIVATE = "private to torch: checks little, and may change with any version"
 
 _HEADER = """# Conformance
@@ -96,7 +98,7 @@ def _missing(outcomes: Sequence[Outcome]) -> Iterator[str]:
         if not outcome.not_allowed:
             yield f"| `{outcome.name}` |  | {NO_CPU} |"
             continue
-        for name in dict.fromkeys(outcome.not_allowed.values()):
+        for name in sorted(set(outcome.not_allowed.values())):
             yield f"| `{outcome.name}` | `{name}` | {reason(name)} |"
 
 
@@ -105,6 +107,8 @@ def reason(name: str) -> str:
     refused = _refused()
     if name in refused:
         return refused[name]
+    if name.removeprefix("torch.ops.") in {full.rpartition(".")[0] for full in catalog.ATEN}:
+        return OVERLOADS
     if name.startswith("torch.ops") or any(part.startswith("_") for part in name.split(".")):
         return PRIVATE
     raise LookupError(f"{name} is neither in the catalog nor refused with a reason")

@@ -161,14 +161,20 @@ def agree_in_raising(local: Any, remote: Any) -> Agreement:
         raise DifferenceError(f"torch raises {local!r}, gradwire nothing")
     if not isinstance(local, Exception):
         if isinstance(remote, AttributeError) and remote.name:
-            owner = "torch.Tensor" if isinstance(remote.obj, gradwire.Tensor) else "torch"
-            raise NotAllowedError(f"{owner}.{remote.name}") from remote
+            raise NotAllowedError(f"{_owner(remote.obj)}.{remote.name}") from remote
         raise DifferenceError(f"gradwire raises {_short(remote)}") from remote
     if not isinstance(remote, type(local)):
         raise DifferenceError(
             f"torch raises {_short(local)}, gradwire {_short(remote)}"
         ) from remote
     return Agreement(exact=True, raised=True)
+
+
+def _owner(obj: Any) -> str:
+    """Returns torch's name of what lacks an attribute."""
+    if isinstance(obj, gradwire.Tensor):
+        return "torch.Tensor"
+    return "torch.ops.aten" if obj is gradwire.ops.aten else "torch"
 
 
 def _short(error: Exception) -> str:

@@ -180,10 +180,10 @@ class Remote:
             raise NotAllowedError(_public_name(module, value.__name__))
         if isinstance(value, MethodDescriptorType) and issubclass(torch.Tensor, value.__objclass__):
             raise NotAllowedError(f"torch.Tensor.{value.__name__}")
-        if isinstance(value, torch._ops.OpOverload | torch._ops.OpOverloadPacket):
-            if str(value) not in catalog.ATEN and f"{value}.default" not in catalog.ATEN:
-                raise NotAllowedError(f"torch.ops.{value}")
+        if isinstance(value, torch._ops.OpOverload) and str(value) in catalog.ATEN:
             return attribute(gradwire.ops, f"ops.{value}")
+        if isinstance(value, torch._ops.OpOverload | torch._ops.OpOverloadPacket):
+            raise NotAllowedError(f"torch.ops.{value}")
         return value
 
     def _rebuilt(self, function: FunctionType) -> Any:

@@ -10,7 +10,7 @@ import gradwire
 from gradwire.session import Session
 from tests.conformance import modules, operations, optimizers
 from tests.conformance.outcomes import Outcome
-from tests.conformance.report import reason
+from tests.conformance.report import REPORT_PATH, reason
 from tests.processes import ServerProcess
 
 OPERATIONS = """
@@ -71,6 +71,12 @@ def test_a_module_does_what_torch_does(name: str) -> None:
 @pytest.mark.parametrize("name", optimizers.entries())
 def test_an_optimizer_does_what_torch_does(name: str) -> None:
     assert_passes(optimizers.run(name, optimizers.entries()[name], num_options=2))
+
+
+def test_the_report_lists_each_entry_of_each_table() -> None:
+    text = REPORT_PATH.read_text(encoding="utf-8")
+    for table in (operations.entries(), modules.entries(), optimizers.entries()):
+        assert not [name for name in table if f"| `{name}` |" not in text]
 
 
 def test_what_is_not_supported_has_a_reason() -> None:
