@@ -4,6 +4,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+# What these functions return needs the methods of tensors, which this import adds.
+import gradwire.methods  # noqa: F401
 from gradwire.calls import make_function
 from gradwire.closest import missing_attribute
 from gradwire.v1.catalog import FUNCTIONS, INITIALIZERS

@@ -178,3 +178,20 @@ print((x + 1).tolist(), flush=True)
 
     assert "[2.0, 2.0]" in finished.stdout, finished.stderr
     assert_gone(finished.stdout)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "torch.rand(2, 2).to(torch.float64)",
+        "torch.tensor([1.0]).add(1)",
+        "torch.nn.functional.relu(torch.from_numpy(np.ones(2))).sum()",
+        "torch.nn.Linear(1, 1).weight.detach()",
+    ],
+)
+def test_tensors_have_their_methods_whatever_is_imported_first(
+    line: str, address: str, tmp_path: Path
+) -> None:
+    source = f"import numpy as np\nimport gradwire as torch\nprint({line}.shape)"
+    finished = run(source, tmp_path, GRADWIRE_ADDRESS=address)
+    assert finished.returncode == 0, finished.stderr
