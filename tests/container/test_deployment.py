@@ -52,6 +52,27 @@ print(torch.compile(lambda x: (x.sin() + 1).relu().sum())(torch.zeros(1000)).ite
 """
 MEBIBYTE = 1024 * 1024
 
+BEGIN_RUN = """
+import os
+import numpy as np
+import gradwire
+
+model = gradwire.nn.Linear(4, 1)
+run = gradwire.train(
+    model,
+    (np.ones((64, 4), dtype=np.float32), np.ones((64, 1), dtype=np.float32)),
+    loss=gradwire.nn.MSELoss(),
+    optimizer=gradwire.optim.SGD(model.parameters(), lr=0.001),
+    steps=1200,
+    batch_size=16,
+    checkpoint={"every_steps": 50},
+    wait=False,
+)
+print(run.name, flush=True)
+os._exit(0)
+"""
+"""Begins a run, and leaves without a word to the server."""
+
 
 @pytest.fixture
 def volume(engine: docker.DockerClient) -> Iterator[Volume]:
@@ -150,6 +171,22 @@ def test_state_in_a_volume_survives_a_kill_and_a_new_container(image: str, volum
         wait_until_serving(server)
         with gradwire.connect(published(server), token=TOKEN):
             datasets.upload("kept", samples)
+        how = {"address": published(server), "token": TOKEN}
+        begun = subprocess.run(
+            [sys.executable, "-c", BEGIN_RUN],
+            env={
+                **os.environ,
+                "GRADWIRE_ADDRESS": how["address"],
+                "GRADWIRE_TOKEN": TOKEN,
+            },
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=True,
+        )
+        run = gradwire.runs.attach(begun.stdout.strip(), **how)
+        wait_until(lambda: run.refresh().num_steps >= 100, 60, "some steps and checkpoints")
+        assert run.state == "RUNNING"
         server.kill()
 
     with run_server(image, volumes=state) as server:
@@ -159,6 +196,18 @@ def test_state_in_a_volume_survives_a_kill_and_a_new_container(image: str, volum
             assert found.num_samples == 3
             # What is there already is not sent again.
             assert datasets.upload("kept", samples).sha256 == found.sha256
+        # The new server takes over runs once their server has not been heard of for 20 seconds.
+        how = {"address": published(server), "token": TOKEN}
+        wait_until(
+            lambda: run.name in [each.name for each in gradwire.runs.list(**how)],
+            60,
+            "the run goes on",
+        )
+        again = gradwire.runs.attach(run.name, **how)
+        again.wait(progress=False)
+        assert again.state == "SUCCEEDED"
+        assert [int(step) for step in again.history["step"]] == list(range(1, 1201))
+        assert again.checkpoints
 
 
 def test_a_stop_lets_calls_in_flight_finish(image: str) -> None:

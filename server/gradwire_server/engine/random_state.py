@@ -8,8 +8,9 @@ import torch
 from gradwire_server.engine.snapshot import register
 
 
+# No slots: in Python 3.11.2, a frozen dataclass with slots gets another `__getstate__` than this.
 @register
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class RandomState:
     """The state of torch's generators."""
 
