@@ -149,7 +149,7 @@ async function main() {
     { name: model, inputs: [inputs], targets: [targets], loss: LOG_COSH, epochs: 100, batchSize: 16 },
     metadata,
   );
-  for await (const event of events) {
+  for await (const { event } of events) {
     if (event.ended) {
       console.log(`${event.ended.numSteps} more steps: loss ${event.ended.meanLoss.toFixed(6)}`);
     }
