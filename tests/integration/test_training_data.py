@@ -257,7 +257,7 @@ def test_what_can_not_be_trained_on_is_told() -> None:
         train((X, Y[:4]))
     with pytest.raises(TypeError, match="a dict"):
         train({"x": X})
-    with pytest.raises(ValueError, match="way of its own"):
+    with pytest.raises(ValueError, match="expected sequences or numbers alone"):
         train(DataLoader(TensorDataset(X, Y), collate_fn=list))
     with pytest.raises(ValueError, match="no full batch"):
         train((X, Y), batch_size=64, drop_last=True)
