@@ -3,7 +3,7 @@
 import ctypes
 import gc
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -21,6 +21,7 @@ from gradwire_server.engine.session import Session
 from gradwire_server.engine.tasks import (
     Answers,
     ExecuteTask,
+    HandlerTask,
     StreamTask,
     Task,
     UnaryTask,
@@ -235,18 +236,10 @@ class Engine:
     def _enqueue(
         self, call: int, session_id: int, method: str, payload: bytes, timing: Timing
     ) -> None:
-        limit_bytes = self._limits.max_message_bytes
         if method == "GetCatalog":
             parse(server_pb2.GetCatalogRequest, payload, timing)
             queue = self._shared
-            task: Task = UnaryTask(
-                call,
-                catalog_response,
-                self._answers,
-                timing=timing,
-                limit_bytes=limit_bytes,
-                watch=self._watch,
-            )
+            task = self._handled(UnaryTask, call, catalog_response, timing)
         else:
             found = self._queues.get(session_id)
             if found is None or found.session is None:
@@ -266,34 +259,32 @@ class Engine:
         if method == "Execute":
             return ExecuteTask(call, session, payload, self._answers, timing, watch=self._watch)
         verb = SESSION_VERBS[method]
-        limit_bytes = self._limits.max_message_bytes
-        if isinstance(verb, Streaming):
-            return StreamTask(
-                call,
-                lambda: verb.handler(session, parse(verb.request, payload, timing)),
-                self._answers,
-                timing=timing,
-                limit_bytes=limit_bytes,
-                watch=self._watch,
-            )
-        if isinstance(verb, Waiting):
-            return WaitingTask(
-                call,
-                lambda: verb.handler(session, parse(verb.request, payload, timing)),
-                self._answers,
-                timing=timing,
-                limit_bytes=limit_bytes,
-                watch=self._watch,
-            )
-        assert isinstance(verb, Unary)
-        return UnaryTask(
+        return self._handled(
+            _TASKS[type(verb)],
             call,
             lambda: verb.handler(session, parse(verb.request, payload, timing)),
+            timing,
+        )
+
+    def _handled(
+        self, kind: type[HandlerTask[Any]], call: int, handler: Callable[[], Any], timing: Timing
+    ) -> Task:
+        return kind(
+            call,
+            handler,
             self._answers,
             timing=timing,
-            limit_bytes=limit_bytes,
+            limit_bytes=self._limits.max_message_bytes,
             watch=self._watch,
         )
+
+
+_TASKS: dict[type, type[HandlerTask[Any]]] = {
+    Unary: UnaryTask,
+    Waiting: WaitingTask,
+    Streaming: StreamTask,
+}
+"""How the calls of each kind of verb are carried out."""
 
 
 def _return_free_memory(device: torch.device) -> None:

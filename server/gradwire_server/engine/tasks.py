@@ -1,9 +1,10 @@
 """Calls as tasks: each does a bit of work a turn and answers its caller when it is done."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager
 from time import perf_counter
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import structlog
 from google.protobuf.message import DecodeError, Message
@@ -16,6 +17,8 @@ from gradwire_server.engine.values import require_fits
 from gradwire_server.errors import GradwireError, Reason, internal_error
 
 M = TypeVar("M", bound=Message)
+H = TypeVar("H")
+"""What a handler returns: the response, or a generator of its steps."""
 Watch = Callable[[], AbstractContextManager[None]]
 """Makes a block that is interrupted with an error if it takes too long."""
 
@@ -36,31 +39,6 @@ class Answers(Protocol):
 
     def fail(self, call: int, error: GradwireError, times: str = "") -> None:
         """Ends a call with an error."""
-
-
-class Task(Protocol):
-    """A call in progress.
-
-    Attributes:
-        call: Its id.
-        method: The RPC.
-        timing: Where its time goes.
-        blocked: Whether it could do nothing in its last turn but wait for something that another
-            task of its session does.
-    """
-
-    call: int
-    method: str
-    timing: Timing
-    blocked: bool
-
-    def advance(self) -> bool:
-        """Does the next bit of work; returns whether there is more to do."""
-        ...
-
-    def fail(self, error: GradwireError) -> None:
-        """Gives the call up and tells its caller why."""
-        ...
 
 
 def parse(kind: type[M], payload: bytes, timing: Timing) -> M:
@@ -103,118 +81,121 @@ def as_catalog_error(error: Exception, what: str) -> GradwireError:
     return internal_error()
 
 
-class UnaryTask:
-    """A call with one request and one response, done in one turn."""
+class Task(ABC):
+    """A call in progress.
 
-    blocked = False
+    Args:
+        call: Its id.
+        answers: Where its answer goes.
+        timing: Where its time goes.
+        watch: Makes a block that is interrupted if it takes too long.
+
+    Attributes:
+        call: As given.
+        method: The RPC.
+        timing: As given.
+        blocked: Whether it could do nothing in its last turn but wait for something that another
+            task of its session does.
+    """
+
+    def __init__(self, call: int, answers: Answers, timing: Timing, watch: Watch) -> None:
+        self.call = call
+        self.method = timing.kind
+        self.timing = timing
+        self.blocked = False
+        self._answers = answers
+        self._watch = watch
+
+    @abstractmethod
+    def advance(self) -> bool:
+        """Does the next bit of work; returns whether there is more to do."""
+
+    def fail(self, error: GradwireError) -> None:
+        """Gives the call up and tells its caller why."""
+        self.timing.failure = error.reason.value
+        self._answers.fail(self.call, error, self.timing.summary())
+
+
+class HandlerTask(Task, Generic[H]):
+    """A call that a verb's handler carries out.
+
+    Args:
+        call: Its id.
+        handler: Carries it out.
+        answers: Where its answer goes.
+        timing: Where its time goes.
+        limit_bytes: How large a response may be.
+        watch: Makes a block that is interrupted if it takes too long.
+    """
 
     def __init__(
         self,
         call: int,
-        handler: Callable[[], Message],
+        handler: Callable[[], H],
         answers: Answers,
         *,
         timing: Timing,
         limit_bytes: int,
         watch: Watch,
     ) -> None:
-        self.call = call
+        super().__init__(call, answers, timing, watch)
         self._handler = handler
-        self._answers = answers
-        self.timing = timing
-        self.method = timing.kind
         self._limit_bytes = limit_bytes
-        self._watch = watch
+
+    def _serialized(self, response: Message) -> bytes:
+        return serialize(response, self._limit_bytes, self.timing)
+
+
+class UnaryTask(HandlerTask[Message]):
+    """A call with one request and one response, done in one turn."""
 
     def advance(self) -> bool:
         """Runs the handler and answers; there is never more to do."""
         try:
             with self._watch():
-                payload = serialize(self._handler(), self._limit_bytes, self.timing)
+                payload = self._serialized(self._handler())
         except Exception as error:  # noqa: BLE001  # the boundary: the worker goes on
             self.fail(as_catalog_error(error, self.method))
         else:
             self._answers.reply(self.call, payload, self.timing.summary())
         return False
 
-    def fail(self, error: GradwireError) -> None:
-        """Gives the call up and tells its caller why."""
-        self.timing.failure = error.reason.value
-        self._answers.fail(self.call, error, self.timing.summary())
 
-
-class WaitingTask:
+class WaitingTask(HandlerTask[Generator[None, None, Message]]):
     """A call with one response whose handler waits: it yields as long as it can't go on."""
 
-    blocked = False
-
-    def __init__(
-        self,
-        call: int,
-        handler: Callable[[], Generator[None, None, Message]],
-        answers: Answers,
-        *,
-        timing: Timing,
-        limit_bytes: int,
-        watch: Watch,
-    ) -> None:
-        self.call = call
-        self._handler = handler
-        self._steps: Generator[None, None, Message] | None = None
-        self._answers = answers
-        self.timing = timing
-        self.method = timing.kind
-        self._limit_bytes = limit_bytes
-        self._watch = watch
+    _steps: Generator[None, None, Message] | None = None
 
     def advance(self) -> bool:
         """Lets the handler try; answers when it is done."""
         try:
             with self._watch():
-                self._steps = self._steps or self._handler()
-                next(self._steps)
-        except StopIteration as stop:
-            payload = serialize(stop.value, self._limit_bytes, self.timing)
-            self._answers.reply(self.call, payload, self.timing.summary())
+                payload = self._try()
         except Exception as error:  # noqa: BLE001  # the boundary: the worker goes on
             self.fail(as_catalog_error(error, self.method))
-        else:
-            self.blocked = True
-            return True
-        return False
+            return False
+        self.blocked = payload is None
+        if payload is not None:
+            self._answers.reply(self.call, payload, self.timing.summary())
+        return self.blocked
 
-    def fail(self, error: GradwireError) -> None:
-        """Gives the call up and tells its caller why."""
-        self.timing.failure = error.reason.value
-        self._answers.fail(self.call, error, self.timing.summary())
+    def _try(self) -> bytes | None:
+        """Returns the response; None if the handler has to wait."""
+        self._steps = self._steps or self._handler()
+        try:
+            next(self._steps)
+        except StopIteration as stop:
+            return self._serialized(stop.value)
+        return None
 
 
-class StreamTask:
+class StreamTask(HandlerTask[Generator[Sequence[Message] | None, None, None]]):
     """A call whose handler yields once a step: the responses to send, often none.
 
     It yields None if it can't take a step before another task of its session has done something.
     """
 
-    blocked = False
-
-    def __init__(
-        self,
-        call: int,
-        handler: Callable[[], Generator[Sequence[Message] | None, None, None]],
-        answers: Answers,
-        *,
-        timing: Timing,
-        limit_bytes: int,
-        watch: Watch,
-    ) -> None:
-        self.call = call
-        self._handler = handler
-        self._steps: Generator[Sequence[Message] | None, None, None] | None = None
-        self._answers = answers
-        self.timing = timing
-        self.method = timing.kind
-        self._limit_bytes = limit_bytes
-        self._watch = watch
+    _steps: Generator[Sequence[Message] | None, None, None] | None = None
 
     def advance(self) -> bool:
         """Takes one step of the handler and sends what it yields."""
@@ -225,7 +206,7 @@ class StreamTask:
                 responses = next(self._steps)
             self.blocked = responses is None
             for response in responses or ():
-                self._answers.event(self.call, serialize(response, self._limit_bytes, self.timing))
+                self._answers.event(self.call, self._serialized(response))
         except StopIteration:
             self._answers.end(self.call, self.timing.summary())
         except Exception as error:  # noqa: BLE001  # the boundary: the worker goes on
@@ -238,14 +219,11 @@ class StreamTask:
         """Gives the call up and tells its caller why."""
         if self._steps is not None:
             self._steps.close()
-        self.timing.failure = error.reason.value
-        self._answers.fail(self.call, error, self.timing.summary())
+        super().fail(error)
 
 
-class ExecuteTask:
+class ExecuteTask(Task):
     """One message of an Execute stream: one command a turn, failures answered in band."""
-
-    blocked = False
 
     def __init__(
         self,
@@ -257,13 +235,9 @@ class ExecuteTask:
         *,
         watch: Watch,
     ) -> None:
-        self._watch = watch
-        self.call = call
-        self.method = "Execute"
-        self.timing = timing
+        super().__init__(call, answers, timing, watch)
         self._session = session
         self._payload = payload
-        self._answers = answers
         self._request: sessions_pb2.ExecuteRequest | None = None
         self._next_command = 0
         self._values: list[values_pb2.Value] = []
@@ -310,11 +284,6 @@ class ExecuteTask:
             return True
         self._reply()
         return False
-
-    def fail(self, error: GradwireError) -> None:
-        """Gives the call up and tells its caller why."""
-        self.timing.failure = error.reason.value
-        self._answers.fail(self.call, error, self.timing.summary())
 
     def _add(self, values: Sequence[values_pb2.Value]) -> None:
         self._num_bytes += sum(value.ByteSize() for value in values)
