@@ -31,13 +31,15 @@ def main() -> int:
         tempfile.TemporaryDirectory() as folder,
         ServerProcess(Path(folder), threads=1, workers=arguments.jobs) as server,
         ProcessPoolExecutor(
-            arguments.jobs, mp_context=multiprocessing.get_context("spawn"), initializer=prepare
+            arguments.jobs,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=prepare,
+            initargs=(server.address,),
         ) as pool,
         tqdm(total=len(chosen), unit="entry", disable=None) as progress,
     ):
         running = partial(
             run,
-            address=server.address,
             num_first=arguments.first,
             num_other=arguments.other,
         )

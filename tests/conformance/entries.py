@@ -22,24 +22,22 @@ def all_entries() -> list[Entry]:
     ]
 
 
-def run(entry: Entry, *, address: str, num_first: int, num_other: int) -> Outcome:
-    """Runs an entry in a session of its own.
+def run(entry: Entry, *, num_first: int, num_other: int) -> Outcome:
+    """Runs an entry in the session of this process.
 
     Args:
         entry: The entry.
-        address: The server's address.
         num_first: How many samples of the main variant to run.
         num_other: How many of each other variant.
     """
     table, name = entry
     counts = {"num_first": num_first, "num_other": num_other}
-    with gradwire.connect(address):
-        if table == "op_db":
-            outcome = operations.run(name, operations.entries()[name], **counts)
-        elif table == "module_db":
-            outcome = modules.run(name, modules.entries()[name], **counts)
-        else:
-            outcome = optimizers.run(name, optimizers.entries()[name])
+    if table == "op_db":
+        outcome = operations.run(name, operations.entries()[name], **counts)
+    elif table == "module_db":
+        outcome = modules.run(name, modules.entries()[name], **counts)
+    else:
+        outcome = optimizers.run(name, optimizers.entries()[name])
     for label, missing in outcome.not_allowed.items():
         try:
             reason(missing)
@@ -48,8 +46,9 @@ def run(entry: Entry, *, address: str, num_first: int, num_other: int) -> Outcom
     return outcome
 
 
-def prepare() -> None:
-    """Sets a process up to run entries."""
+def prepare(address: str) -> None:
+    """Sets a process up to run entries on the server at an address."""
+    gradwire.connect(address)
     # The samples of the tables provoke warnings of torch on purpose.
     warnings.simplefilter("ignore")
     # As the worker: the number of threads decides the order in which sums are computed.

@@ -21,7 +21,8 @@ DTYPES = (
 )
 """Kinds of elements: most samples are run with the first that an entry has."""
 
-MAX_GENERATED = 300
+SAMPLES_TO_CHOOSE_FROM = 25
+"""How many samples to make for each that is run; they are spread evenly."""
 NUM_FIRST_SAMPLES = 40
 NUM_OTHER_SAMPLES = 6
 
@@ -100,7 +101,7 @@ def run(name: str, info: OpInfo, *, num_first: int, num_other: int) -> Outcome:
         differentiable = dtype in info.supported_backward_dtypes("cpu") and info.supports_autograd
         generated = info.sample_inputs("cpu", dtype, requires_grad=differentiable)
         with noting_construction():
-            samples = list(islice(generated, MAX_GENERATED))
+            samples = list(islice(generated, SAMPLES_TO_CHOOSE_FROM * num_first))
         for number, variant in enumerate(variants(info)):
             label = f"{variant.label}, {str(dtype).removeprefix('torch.')}"
             count = num_first if position == number == 0 else num_other

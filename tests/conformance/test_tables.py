@@ -38,23 +38,25 @@ tuples, linear algebra, transforms, layers, random numbers, factories, complex a
 conversions. A space in an entry's name is an underscore here."""
 
 
-@pytest.fixture(scope="module")
-def server_of_one_thread(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server whose sums add up in the order in which this process adds."""
+@pytest.fixture(scope="module", autouse=True)
+def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
+    """A session on a server whose sums add up in the order in which this process adds."""
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    with ServerProcess(tmp_path_factory.mktemp("server"), threads=1) as server:
-        yield server
+    with (
+        ServerProcess(tmp_path_factory.mktemp("server"), threads=1) as server,
+        gradwire.connect(server.address) as session,
+    ):
+        yield session
     torch.set_num_threads(num_threads)
 
 
 @pytest.fixture(autouse=True)
-def session(server_of_one_thread: ServerProcess) -> Iterator[Session]:
-    """A session for each entry. The tables provoke warnings of torch on purpose."""
+def _no_warnings() -> Iterator[None]:
+    """The tables provoke warnings of torch on purpose."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with gradwire.connect(server_of_one_thread.address) as session:
-            yield session
+        yield
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
