@@ -1,4 +1,4 @@
-"""How times are counted, the same on all floors."""
+"""What workers count and the front shows, the same on both floors."""
 
 SECONDS = (
     *(0.00001, 0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03),
@@ -8,3 +8,10 @@ SECONDS = (
 
 PHASES = ("queue", "decode", "execute", "encode")
 """What the time of a command goes to."""
+
+COUNTERS = {
+    "command_failures": ("reason", "Commands that failed."),
+    "training_steps": ("tenant", "Training steps taken; their rate is steps a second."),
+}
+"""What else is counted, by name: what it is counted by, and what it is. Whatever a worker counts
+under such a name is the metric ``gradwire_{name}_total``."""

@@ -19,6 +19,7 @@ from gradwire_server.config import Settings, SettingsError
 from gradwire_server.errors import GradwireError
 from gradwire_server.lifetime import Lifetime
 from gradwire_server.observability.audit import AuditLog
+from gradwire_server.observability.collector import StateCollector
 from gradwire_server.observability.figures import Lookout
 from gradwire_server.observability.metrics import Metrics
 from gradwire_server.observability.observer import Observer
@@ -99,7 +100,9 @@ class Server:
         self._metrics = (
             None
             if settings.metrics_address is None
-            else Metrics(self.pool, self.registry, self.lookout, version=version)
+            else Metrics(
+                StateCollector(self.pool, self.registry, self.runs, self.lookout, version=version)
+            )
         )
         self._audit = _open_audit_log(settings.audit_log_file)
         self._tracing = _make_tracing(settings.otlp_endpoint, version)

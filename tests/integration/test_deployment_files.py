@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from gradwire_server.access.tokens import read_tokens_file
+from gradwire_server.buckets import COUNTERS, PHASES
 from gradwire_server.config import ENV_PREFIX, Settings, load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -182,10 +183,11 @@ def test_the_token_of_the_dev_overlay_is_the_one_that_it_names() -> None:
 @cache
 def known_metrics() -> frozenset[str]:
     """Returns the names of the metrics that the server's sources define."""
-    source = (ROOT / "server" / "gradwire_server" / "observability" / "metrics.py").read_text()
+    folder = ROOT / "server" / "gradwire_server" / "observability"
+    source = "".join((folder / f"{name}.py").read_text() for name in ("metrics", "collector"))
     names = set(re.findall(r'"((?:gradwire|grpc)_[a-z_]+)"', source))
-    names |= {f"gradwire_command_{phase}_seconds" for phase in ("queue", "execute")}
-    return frozenset(names)
+    names |= {f"gradwire_command_{phase}_seconds" for phase in PHASES}
+    return frozenset(names | {f"gradwire_{name}" for name in COUNTERS})
 
 
 def test_every_metric_of_the_dashboard_is_one_of_the_server() -> None:
@@ -197,6 +199,11 @@ def test_every_metric_of_the_dashboard_is_one_of_the_server() -> None:
     assert len(used) > 10
     plain = {re.sub(r"_(total|count|sum|bucket)$", "", name) for name in used}
     assert plain <= known_metrics()
+
+
+def test_every_metric_is_in_the_documentation() -> None:
+    text = (ROOT / "docs" / "observability.md").read_text()
+    assert {name for name in known_metrics() if f"`{name}" not in text} == set()
 
 
 @cache

@@ -111,6 +111,41 @@ def test_what_a_training_loop_does_is_counted(watched: Watched) -> None:
     assert watched.total("gradwire_worker_resident_bytes") > 0
 
 
+def test_how_far_a_run_is_is_told_until_it_has_ended(watched: Watched) -> None:
+    def states(state: str) -> float:
+        return watched.total("gradwire_runs", tenant="default", state=state)
+
+    ended = states("cancelled")
+    with gradwire.connect(watched.server.address):
+        model = nn.Linear(2, 1)
+        run = gradwire.train(
+            model,
+            (gradwire.ones(40, 2), gradwire.ones(40, 1)),
+            loss=nn.MSELoss(),
+            optimizer=optim.SGD(model.parameters(), lr=0.0),
+            batch_size=4,
+            accumulate=2,
+            epochs=1_000_000,
+            wait=False,
+        )
+        until(lambda: run.refresh().num_steps > 0)
+        run.pause()
+        until(lambda: states("paused") == 1)
+        assert states("running") == 0
+        its = {"tenant": "default", "run": run.name.removeprefix("runs/")}
+        steps = watched.total("gradwire_run_steps", **its)
+        assert steps == run.refresh().num_steps
+        # Ten batches make five steps of two each.
+        assert watched.total("gradwire_run_epochs", **its) == steps / 5
+        assert watched.total("gradwire_run_progress_ratio", **its) == steps / 5_000_000
+        assert watched.total("gradwire_run_steps_per_second", **its) > 0
+        assert watched.total("gradwire_run_loss", **its) == pytest.approx(run.mean_loss)
+        run.cancel()
+        until(lambda: states("cancelled") == ended + 1)
+        assert states("paused") == 0
+        assert not any(its.items() <= labels for _, labels in watched.samples())
+
+
 def test_calls_are_counted_by_method_and_status_and_refusals_by_limit(watched: Watched) -> None:
     created = {
         "grpc_method": "gradwire.v1.SessionService/CreateSession",

@@ -276,7 +276,7 @@ class RunCreated(_message.Message):
     def __init__(self, name: _Optional[str] = ...) -> None: ...
 
 class RunStarted(_message.Message):
-    __slots__ = ("num_samples", "batches_per_epoch", "num_steps", "device", "num_epochs", "display_name", "cancel_on_disconnect")
+    __slots__ = ("num_samples", "batches_per_epoch", "num_steps", "device", "num_epochs", "display_name", "cancel_on_disconnect", "steps_per_epoch")
     NUM_SAMPLES_FIELD_NUMBER: _ClassVar[int]
     BATCHES_PER_EPOCH_FIELD_NUMBER: _ClassVar[int]
     NUM_STEPS_FIELD_NUMBER: _ClassVar[int]
@@ -284,6 +284,7 @@ class RunStarted(_message.Message):
     NUM_EPOCHS_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     CANCEL_ON_DISCONNECT_FIELD_NUMBER: _ClassVar[int]
+    STEPS_PER_EPOCH_FIELD_NUMBER: _ClassVar[int]
     num_samples: int
     batches_per_epoch: int
     num_steps: int
@@ -291,7 +292,8 @@ class RunStarted(_message.Message):
     num_epochs: int
     display_name: str
     cancel_on_disconnect: bool
-    def __init__(self, num_samples: _Optional[int] = ..., batches_per_epoch: _Optional[int] = ..., num_steps: _Optional[int] = ..., device: _Optional[str] = ..., num_epochs: _Optional[int] = ..., display_name: _Optional[str] = ..., cancel_on_disconnect: _Optional[bool] = ...) -> None: ...
+    steps_per_epoch: int
+    def __init__(self, num_samples: _Optional[int] = ..., batches_per_epoch: _Optional[int] = ..., num_steps: _Optional[int] = ..., device: _Optional[str] = ..., num_epochs: _Optional[int] = ..., display_name: _Optional[str] = ..., cancel_on_disconnect: _Optional[bool] = ..., steps_per_epoch: _Optional[int] = ...) -> None: ...
 
 class RunProgress(_message.Message):
     __slots__ = ("epoch", "step", "losses", "mean_loss", "learning_rates", "samples_per_second", "elapsed_seconds", "grad_norm", "remaining_seconds", "memory_bytes")
@@ -391,7 +393,7 @@ class RunEnded(_message.Message):
     def __init__(self, num_steps: _Optional[int] = ..., mean_loss: _Optional[float] = ..., elapsed_seconds: _Optional[float] = ..., state: _Optional[_Union[RunState, str]] = ..., reason: _Optional[str] = ..., failure: _Optional[_Union[_errors_pb2.Failure, _Mapping]] = ..., moving_average_model: _Optional[str] = ...) -> None: ...
 
 class Run(_message.Message):
-    __slots__ = ("name", "display_name", "state", "reason", "create_time", "end_time", "last_event", "step", "num_steps", "epoch", "num_epochs", "mean_loss", "validation", "device", "elapsed_seconds", "checkpoints", "num_recoveries", "model")
+    __slots__ = ("name", "display_name", "state", "reason", "create_time", "end_time", "last_event", "step", "num_steps", "epoch", "num_epochs", "mean_loss", "validation", "device", "elapsed_seconds", "checkpoints", "num_recoveries", "model", "steps_per_epoch")
     class ValidationEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -417,6 +419,7 @@ class Run(_message.Message):
     CHECKPOINTS_FIELD_NUMBER: _ClassVar[int]
     NUM_RECOVERIES_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
+    STEPS_PER_EPOCH_FIELD_NUMBER: _ClassVar[int]
     name: str
     display_name: str
     state: RunState
@@ -435,7 +438,8 @@ class Run(_message.Message):
     checkpoints: _containers.RepeatedScalarFieldContainer[str]
     num_recoveries: int
     model: str
-    def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., state: _Optional[_Union[RunState, str]] = ..., reason: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_event: _Optional[int] = ..., step: _Optional[int] = ..., num_steps: _Optional[int] = ..., epoch: _Optional[int] = ..., num_epochs: _Optional[int] = ..., mean_loss: _Optional[float] = ..., validation: _Optional[_Mapping[str, float]] = ..., device: _Optional[str] = ..., elapsed_seconds: _Optional[float] = ..., checkpoints: _Optional[_Iterable[str]] = ..., num_recoveries: _Optional[int] = ..., model: _Optional[str] = ...) -> None: ...
+    steps_per_epoch: int
+    def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., state: _Optional[_Union[RunState, str]] = ..., reason: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_event: _Optional[int] = ..., step: _Optional[int] = ..., num_steps: _Optional[int] = ..., epoch: _Optional[int] = ..., num_epochs: _Optional[int] = ..., mean_loss: _Optional[float] = ..., validation: _Optional[_Mapping[str, float]] = ..., device: _Optional[str] = ..., elapsed_seconds: _Optional[float] = ..., checkpoints: _Optional[_Iterable[str]] = ..., num_recoveries: _Optional[int] = ..., model: _Optional[str] = ..., steps_per_epoch: _Optional[int] = ...) -> None: ...
 
 class FeedRunRequest(_message.Message):
     __slots__ = ("name", "stream", "seq", "inputs", "targets", "ends_epoch", "ends_stream", "failure")

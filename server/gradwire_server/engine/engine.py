@@ -105,7 +105,7 @@ class Engine:
             return
         session = queue.session
         self._holdings.remove(queue.tenant, session.budget)
-        self._figures.num_steps[queue.tenant] += session.num_steps
+        self._figures.counters["training_steps"][queue.tenant] += session.num_steps
         if self._active is session:
             self._active = None
         if self._current is not None and self._current[1] is queue:
@@ -172,7 +172,8 @@ class Engine:
             elsewhere: What tenants hold on other workers, in bytes; from now on that counts too.
         """
         self._holdings.elsewhere = elsewhere
-        steps = self._figures.num_steps.copy()
+        figures = self._figures.to_json()
+        steps = figures["counters"]["training_steps"]
         sessions = {}
         for number, queue in self._queues.items():
             if queue.session is not None:
@@ -183,8 +184,7 @@ class Engine:
                     "waiting": sum(len(lane) for lane in queue.lanes),
                 }
         return {
-            **self._figures.to_json(),
-            "steps": dict(steps),
+            **figures,
             "sessions": sessions,
             "device": device_figures(self._device),
         }

@@ -6,10 +6,11 @@ somebody asks.
 
 from bisect import bisect_left
 from collections import Counter
+from copy import deepcopy
 from time import perf_counter, time_ns
 from typing import Any
 
-from gradwire_server.buckets import PHASES, SECONDS
+from gradwire_server.buckets import COUNTERS, PHASES, SECONDS
 
 
 class Times:
@@ -91,7 +92,7 @@ class Timing:
         if self._encode:
             times.encode.add(self._encode)
         if self.failure:
-            figures.num_failures[self.failure] += 1
+            figures.counters["command_failures"][self.failure] += 1
             self.failure = ""
         if self.trace:
             self._waited += waited
@@ -128,13 +129,12 @@ class Figures:
     """What a worker has done since it started.
 
     Attributes:
-        num_steps: How many training steps sessions that have ended took, by tenant.
-        num_failures: How many commands failed, by reason.
+        counters: What is counted, by the names of `COUNTERS`. Training steps of sessions that have
+            not ended are counted by these.
     """
 
     def __init__(self) -> None:
-        self.num_steps: Counter[str] = Counter()
-        self.num_failures: Counter[str] = Counter()
+        self.counters: dict[str, Counter[str]] = {name: Counter() for name in COUNTERS}
         self._times: dict[str, CommandTimes] = {}
 
     def times(self, kind: str) -> CommandTimes:
@@ -145,7 +145,7 @@ class Figures:
         return found
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the figures in JSON's terms."""
+        """Returns the figures in JSON's terms; whoever gets them may add to the counters."""
         commands = {}
         for kind, times in self._times.items():
             each: dict[str, Times] = {phase: getattr(times, phase) for phase in PHASES}
@@ -153,4 +153,4 @@ class Figures:
                 phase: {"counts": times.counts, "seconds": times.total_seconds}
                 for phase, times in each.items()
             }
-        return {"commands": commands, "failures": dict(self.num_failures)}
+        return {"commands": commands, "counters": deepcopy(self.counters)}

@@ -135,6 +135,7 @@ class TrainingRun:
                 batches_per_epoch=self._batches.num_batches,
                 num_steps=self._known_steps,
                 num_epochs=self._recipe.num_epochs,
+                steps_per_epoch=self._steps_per_epoch,
                 device=str(session.device),
                 display_name=self._display_name,
                 cancel_on_disconnect=self._cancel_on_disconnect,
@@ -190,6 +191,12 @@ class TrainingRun:
     def _known_steps(self) -> int:
         """How many steps the run takes in all; 0 if its data tells that only in the end."""
         return self._recipe.num_steps if self._recipe.num_steps < UNKNOWN_BATCHES else 0
+
+    @property
+    def _steps_per_epoch(self) -> int:
+        """How many steps an epoch has; 0 if its data tells that only in the end."""
+        steps = -(-self._batches.num_batches // self._recipe.accumulate)
+        return steps if self._batches.num_batches < UNKNOWN_BATCHES else 0
 
     def _is_done(self) -> bool:
         return bool(self._end_reason) or self.progress.step >= self._recipe.num_steps

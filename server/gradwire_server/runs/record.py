@@ -64,6 +64,7 @@ class Record:
                 run.state = runs_pb2.RUN_STATE_RUNNING
                 run.num_steps = event.started.num_steps
                 run.num_epochs = event.started.num_epochs
+                run.steps_per_epoch = event.started.steps_per_epoch
                 run.device = event.started.device
                 self._report(0, kind)
             case "progress":

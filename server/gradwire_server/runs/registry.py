@@ -111,13 +111,16 @@ class RunRegistry:
             raise _not_found(name)
         return record
 
-    def records(self) -> list[Record]:
-        """Returns all that is known, newest first."""
-        who = caller()
+    def all(self) -> list[Record]:
+        """Returns all that is known, newest first, whoever sees it."""
         own = (run.record for run in self._runs.values())
-        everything = [*self._ended.values(), *self._others.values(), *own]
-        records = [record for record in everything if who.sees(record.tenant)]
+        records = [*self._ended.values(), *self._others.values(), *own]
         return sorted(records, key=lambda r: r.run.create_time.ToNanoseconds(), reverse=True)
+
+    def records(self) -> list[Record]:
+        """Returns all that the caller sees, newest first."""
+        who = caller()
+        return [record for record in self.all() if who.sees(record.tenant)]
 
     async def open(self, name: str) -> Run:
         """Returns a run, with its events; reads those of one that an earlier server ended.
