@@ -131,6 +131,11 @@ class Settings(BaseSettings):
         ge=0,
         description="Most bytes of all datasets together; 0: no limit.",
     )
+    max_total_checkpoint_bytes: int = Field(
+        _DEFAULTS.max_total_checkpoint_bytes,
+        ge=0,
+        description="Most bytes of all checkpoints together; 0: no limit.",
+    )
     allowed_data_prefixes: str = Field(
         "",
         description="Where runs may read files: folders or URLs of folders, separated by commas.",
@@ -171,6 +176,11 @@ class Settings(BaseSettings):
         _DEFAULTS.max_tenant_total_dataset_bytes,
         ge=0,
         description="Most bytes of a tenant's datasets; 0: no limit.",
+    )
+    max_tenant_total_checkpoint_bytes: int = Field(
+        _DEFAULTS.max_tenant_total_checkpoint_bytes,
+        ge=0,
+        description="Most bytes of a tenant's checkpoints; 0: no limit.",
     )
     tenants: dict[str, dict[str, float]] = Field(
         default_factory=dict,

@@ -18,7 +18,9 @@ class Limits:
         max_dataset_bytes: Most bytes of one dataset.
         max_dataset_columns: Most columns of a dataset.
         max_total_dataset_bytes: Most bytes of all datasets together; 0 is no limit.
-        max_bytes: Most bytes of tensors in all sessions; here and below, 0 is no limit.
+        max_total_checkpoint_bytes: Most bytes of all checkpoints together; here and below, 0 is no
+            limit.
+        max_bytes: Most bytes of tensors in all sessions.
         max_runs: Most runs in progress.
         max_requests_per_second: Most requests and messages of streams a second.
         max_tenant_sessions: Most sessions of one tenant at once.
@@ -27,6 +29,7 @@ class Limits:
         max_tenant_requests_per_second: Most requests of one tenant a second.
         max_tenant_message_bytes: Largest request message of one tenant.
         max_tenant_total_dataset_bytes: Most bytes of the datasets of one tenant.
+        max_tenant_total_checkpoint_bytes: Most bytes of the checkpoints of one tenant.
         max_command_seconds: How long one command, or one step of a run, may take; 0 for ever.
         session_idle_timeout_seconds: After how long without a command a session ends.
     """
@@ -39,6 +42,7 @@ class Limits:
     max_dataset_bytes: int = 64 * 1024 * MEBIBYTE
     max_dataset_columns: int = 1024
     max_total_dataset_bytes: int = 256 * 1024 * MEBIBYTE
+    max_total_checkpoint_bytes: int = 0
     max_bytes: int = 0
     max_runs: int = 0
     max_requests_per_second: float = 0.0
@@ -48,5 +52,6 @@ class Limits:
     max_tenant_requests_per_second: float = 0.0
     max_tenant_message_bytes: int = 0
     max_tenant_total_dataset_bytes: int = 0
+    max_tenant_total_checkpoint_bytes: int = 0
     max_command_seconds: float = 600.0
     session_idle_timeout_seconds: float = 3600.0

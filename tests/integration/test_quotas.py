@@ -18,7 +18,15 @@ from gradwire.current import push_session
 from gradwire.errors import LimitError
 from gradwire.session import Session
 from gradwire.transport.channel import open_channel
-from gradwire.v1 import models_pb2, runs_pb2, server_pb2, sessions_pb2, values_pb2
+from gradwire.v1 import (
+    checkpoints_pb2,
+    datasets_pb2,
+    models_pb2,
+    runs_pb2,
+    server_pb2,
+    sessions_pb2,
+    values_pb2,
+)
 from gradwire_server.access.identity import Role
 from gradwire_server.access.tokens import TokenEntry, append_token, new_token
 from tests.processes import ServerProcess, Stubs
@@ -223,18 +231,106 @@ def test_runs_in_progress_are_counted(tmp_path: Path) -> None:
 
 def test_a_tenant_learns_its_own_limits_and_the_sdk_keeps_to_them(tmp_path: Path) -> None:
     own = json.dumps({"acme": {"max_message_bytes": 50_000}})
-    with serving(tmp_path, tenants=own) as (server, tokens):
-        for tenant, expected in (("acme", 50_000), ("other", 256 * 1024 * KIBIBYTE)):
+    with serving(tmp_path, tenants=own, max_message_bytes=100_000) as (server, tokens):
+        for tenant, expected, setting in (
+            ("acme", 50_000, "max_tenant_message_bytes"),
+            ("other", 100_000, "max_message_bytes"),
+        ):
             with gradwire.connect(server.address, token=tokens[tenant]) as session:
-                info = session.call(
-                    Stubs(session.channel).server.GetServerInfo, server_pb2.GetServerInfoRequest()
-                )
+                stubs = Stubs(session.channel)
+                info = session.call(stubs.server.GetServerInfo, server_pb2.GetServerInfoRequest())
                 assert info.limits.max_message_bytes == expected
+                with pytest.raises(grpc.RpcError) as refused:
+                    stubs.sessions.CreateSession(
+                        sessions_pb2.CreateSessionRequest(display_name="x" * (expected + 1)),
+                        metadata=(("authorization", f"Bearer {tokens[tenant]}"),),
+                        timeout=20,
+                    )
+                assert details(refused.value) == (setting, True)
         with (
             gradwire.connect(server.address, token=tokens["acme"]),
             pytest.raises(LimitError, match="max_message_bytes is 50000"),
         ):
             gradwire.tensor([0.0] * 20_000).sum().item()
+
+
+def test_bytes_of_checkpoints_are_counted_for_each_tenant_and_in_all(tmp_path: Path) -> None:
+    own = json.dumps({"other": {"max_total_checkpoint_bytes": 1000 * KIBIBYTE}})
+    limits = {
+        "max_tenant_total_checkpoint_bytes": 700 * KIBIBYTE,
+        "max_total_checkpoint_bytes": 1300 * KIBIBYTE,
+    }
+    with serving(tmp_path, tenants=own, **limits) as (server, tokens), ExitStack() as stack:
+        stubs: dict[str, Any] = {}
+
+        def hold(tenant: str) -> Session:
+            session: Session = gradwire.connect(server.address, token=tokens[tenant])
+            stack.enter_context(session)
+            held[tenant] = gradwire.ones(150, KIBIBYTE)  # 600 KiB
+            assert held[tenant].sum().item() == 150 * KIBIBYTE
+            stubs[tenant] = Stubs(session.channel).checkpoints
+            return session
+
+        def write(tenant: str) -> str:
+            response = stubs[tenant].CreateCheckpoint(
+                checkpoints_pb2.CreateCheckpointRequest(name=sessions[tenant].name),
+                metadata=(("authorization", f"Bearer {tokens[tenant]}"),),
+                timeout=20,
+            )
+            return str(response.checkpoint.name)
+
+        def refused(tenant: str) -> tuple[str, bool]:
+            with pytest.raises(grpc.RpcError) as caught:
+                write(tenant)
+            return details(caught.value)
+
+        held: dict[str, gradwire.Tensor] = {}
+        sessions = {tenant: hold(tenant) for tenant in ("acme", "other")}
+        first = write("acme")
+        # What the two share is stored and counted once.
+        write("acme")
+        push_session(sessions["acme"])
+        held["acme"].add_(1)
+        assert held["acme"].sum().item() == 300 * KIBIBYTE
+        before = stored_bytes(tmp_path)
+        assert refused("acme") == ("max_tenant_total_checkpoint_bytes", True)
+        with pytest.raises(LimitError, match="max_tenant_total_checkpoint_bytes is 716800"):
+            train()
+        assert stored_bytes(tmp_path) == before
+
+        write("other")
+        push_session(sessions["other"])
+        held["other"].add_(1)
+        assert held["other"].sum().item() == 300 * KIBIBYTE
+        assert refused("other") == ("max_total_checkpoint_bytes", True)
+
+        delete = checkpoints_pb2.DeleteCheckpointRequest
+        metadata = (("authorization", f"Bearer {tokens['acme']}"),)
+        listed = stubs["acme"].ListCheckpoints(
+            checkpoints_pb2.ListCheckpointsRequest(), metadata=metadata
+        )
+        assert first in [each.name for each in listed.checkpoints]
+        for each in listed.checkpoints:
+            stubs["acme"].DeleteCheckpoint(delete(name=each.name), metadata=metadata)
+        write("acme")
+
+
+def train() -> None:
+    """Trains by a run, which writes a checkpoint before its first step."""
+    model = gradwire.nn.Linear(2, 1)
+    gradwire.train(
+        model,
+        (gradwire.ones(4, 2), gradwire.ones(4, 1)),
+        loss=gradwire.nn.MSELoss(),
+        optimizer=gradwire.optim.SGD(model.parameters(), lr=0.1),
+        epochs=1,
+    )
+
+
+def stored_bytes(folder: Path) -> int:
+    """Returns how many bytes the checkpoints in a server's storage take."""
+    files = (folder / "storage" / "checkpoints").rglob("*")
+    return sum(path.stat().st_size for path in files if path.is_file())
 
 
 def test_a_tenant_that_floods_does_not_slow_another_below_its_share(tmp_path: Path) -> None:
@@ -274,6 +370,21 @@ def test_bytes_of_datasets_are_counted_for_each_tenant_and_in_all(tmp_path: Path
             datasets.upload("same", data)
             with pytest.raises(LimitError, match="max_tenant_total_dataset_bytes"):
                 datasets.upload("second", {"y": np.zeros(100)})
+            announced = datasets_pb2.CreateDatasetRequest(
+                dataset_id="third",
+                dataset=datasets_pb2.Dataset(
+                    columns=[datasets_pb2.Column(name="z", dtype=values_pb2.DATA_TYPE_FLOAT64)],
+                    num_samples=1000,
+                    content_sha256=bytes(32),
+                ),
+            )
+            with open_channel(server.address) as channel, pytest.raises(grpc.RpcError) as caught:
+                Stubs(channel).datasets.CreateDataset(
+                    announced,
+                    metadata=(("authorization", f"Bearer {tokens['acme']}"),),
+                    timeout=20,
+                )
+            assert details(caught.value) == ("max_total_dataset_bytes", True)
             datasets.delete("same")
         with gradwire.connect(server.address, token=tokens["other"]):
             # Another tenant's data is neither seen nor shared.

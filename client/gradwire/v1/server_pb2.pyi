@@ -76,7 +76,7 @@ class Worker(_message.Message):
     def __init__(self, id: _Optional[str] = ..., device: _Optional[str] = ..., device_name: _Optional[str] = ..., state: _Optional[_Union[WorkerState, str]] = ..., num_sessions: _Optional[int] = ..., num_restarts: _Optional[int] = ..., num_threads: _Optional[int] = ..., pid: _Optional[int] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_message_bytes", "max_sessions", "max_session_bytes", "max_program_operations", "max_queued_messages", "session_idle_timeout_seconds", "max_dataset_bytes", "max_dataset_columns", "max_total_dataset_bytes", "max_bytes", "max_runs", "max_requests_per_second", "max_tenant_sessions", "max_tenant_bytes", "max_tenant_runs", "max_tenant_requests_per_second", "max_tenant_message_bytes", "max_tenant_total_dataset_bytes", "max_command_seconds")
+    __slots__ = ("max_message_bytes", "max_sessions", "max_session_bytes", "max_program_operations", "max_queued_messages", "session_idle_timeout_seconds", "max_dataset_bytes", "max_dataset_columns", "max_total_dataset_bytes", "max_total_checkpoint_bytes", "max_bytes", "max_runs", "max_requests_per_second", "max_tenant_sessions", "max_tenant_bytes", "max_tenant_runs", "max_tenant_requests_per_second", "max_tenant_message_bytes", "max_tenant_total_dataset_bytes", "max_tenant_total_checkpoint_bytes", "max_command_seconds")
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_SESSIONS_FIELD_NUMBER: _ClassVar[int]
     MAX_SESSION_BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -86,6 +86,7 @@ class Limits(_message.Message):
     MAX_DATASET_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_DATASET_COLUMNS_FIELD_NUMBER: _ClassVar[int]
     MAX_TOTAL_DATASET_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_TOTAL_CHECKPOINT_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_RUNS_FIELD_NUMBER: _ClassVar[int]
     MAX_REQUESTS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
@@ -95,6 +96,7 @@ class Limits(_message.Message):
     MAX_TENANT_REQUESTS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
     MAX_TENANT_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_TENANT_TOTAL_DATASET_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_TENANT_TOTAL_CHECKPOINT_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_COMMAND_SECONDS_FIELD_NUMBER: _ClassVar[int]
     max_message_bytes: int
     max_sessions: int
@@ -105,6 +107,7 @@ class Limits(_message.Message):
     max_dataset_bytes: int
     max_dataset_columns: int
     max_total_dataset_bytes: int
+    max_total_checkpoint_bytes: int
     max_bytes: int
     max_runs: int
     max_requests_per_second: float
@@ -114,8 +117,9 @@ class Limits(_message.Message):
     max_tenant_requests_per_second: float
     max_tenant_message_bytes: int
     max_tenant_total_dataset_bytes: int
+    max_tenant_total_checkpoint_bytes: int
     max_command_seconds: float
-    def __init__(self, max_message_bytes: _Optional[int] = ..., max_sessions: _Optional[int] = ..., max_session_bytes: _Optional[int] = ..., max_program_operations: _Optional[int] = ..., max_queued_messages: _Optional[int] = ..., session_idle_timeout_seconds: _Optional[float] = ..., max_dataset_bytes: _Optional[int] = ..., max_dataset_columns: _Optional[int] = ..., max_total_dataset_bytes: _Optional[int] = ..., max_bytes: _Optional[int] = ..., max_runs: _Optional[int] = ..., max_requests_per_second: _Optional[float] = ..., max_tenant_sessions: _Optional[int] = ..., max_tenant_bytes: _Optional[int] = ..., max_tenant_runs: _Optional[int] = ..., max_tenant_requests_per_second: _Optional[float] = ..., max_tenant_message_bytes: _Optional[int] = ..., max_tenant_total_dataset_bytes: _Optional[int] = ..., max_command_seconds: _Optional[float] = ...) -> None: ...
+    def __init__(self, max_message_bytes: _Optional[int] = ..., max_sessions: _Optional[int] = ..., max_session_bytes: _Optional[int] = ..., max_program_operations: _Optional[int] = ..., max_queued_messages: _Optional[int] = ..., session_idle_timeout_seconds: _Optional[float] = ..., max_dataset_bytes: _Optional[int] = ..., max_dataset_columns: _Optional[int] = ..., max_total_dataset_bytes: _Optional[int] = ..., max_total_checkpoint_bytes: _Optional[int] = ..., max_bytes: _Optional[int] = ..., max_runs: _Optional[int] = ..., max_requests_per_second: _Optional[float] = ..., max_tenant_sessions: _Optional[int] = ..., max_tenant_bytes: _Optional[int] = ..., max_tenant_runs: _Optional[int] = ..., max_tenant_requests_per_second: _Optional[float] = ..., max_tenant_message_bytes: _Optional[int] = ..., max_tenant_total_dataset_bytes: _Optional[int] = ..., max_tenant_total_checkpoint_bytes: _Optional[int] = ..., max_command_seconds: _Optional[float] = ...) -> None: ...
 
 class GetCatalogRequest(_message.Message):
     __slots__ = ()

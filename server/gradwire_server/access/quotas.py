@@ -17,6 +17,12 @@ from gradwire_server.limits import Limits
 RETRY_AFTER_SECONDS = 10.0
 """When to try again what is given back some time, such as sessions."""
 
+STORAGE_RETRY_SECONDS = 60.0
+"""When to try again what somebody has to delete something for."""
+
+MESSAGE_RETRY_SECONDS = 3600.0
+"""When to try again what somebody has to raise a limit for."""
+
 
 class Quota(StrEnum):
     """What is counted. Its limits are the settings ``max_{name}`` and ``max_tenant_{name}``."""
@@ -27,6 +33,7 @@ class Quota(StrEnum):
     REQUESTS_PER_SECOND = "requests_per_second"
     MESSAGE_BYTES = "message_bytes"
     TOTAL_DATASET_BYTES = "total_dataset_bytes"
+    TOTAL_CHECKPOINT_BYTES = "total_checkpoint_bytes"
 
     @property
     def in_all(self) -> str:
@@ -39,8 +46,12 @@ class Quota(StrEnum):
         return f"max_tenant_{self}"
 
 
-_LASTING = {Quota.MESSAGE_BYTES, Quota.TOTAL_DATASET_BYTES}
-"""Quotas that nothing is given back to by itself."""
+_LASTING: Mapping[Quota, float] = {
+    Quota.MESSAGE_BYTES: MESSAGE_RETRY_SECONDS,
+    Quota.TOTAL_DATASET_BYTES: STORAGE_RETRY_SECONDS,
+    Quota.TOTAL_CHECKPOINT_BYTES: STORAGE_RETRY_SECONDS,
+}
+"""Quotas that nothing is given back to by itself, and when to try again."""
 
 _ADVICE: Mapping[Quota, str] = {
     Quota.SESSIONS: "Delete one that is not needed any more, or wait until one expires.",
@@ -48,6 +59,7 @@ _ADVICE: Mapping[Quota, str] = {
     Quota.RUNS: "Wait until one has ended, or cancel one.",
     Quota.REQUESTS_PER_SECOND: "Send requests more slowly, or more in one.",
     Quota.TOTAL_DATASET_BYTES: "Delete a dataset that is not needed any more.",
+    Quota.TOTAL_CHECKPOINT_BYTES: "Delete a checkpoint or a run that is not needed any more.",
     Quota.MESSAGE_BYTES: "Send less at once, or have the server's limit raised.",
 }
 
@@ -267,6 +279,5 @@ def quota_exceeded(
         Reason.LIMIT_EXCEEDED,
         f"{what}: the limit {setting} is {limit:.15g}. {_ADVICE[quota]}",
         metadata=facts,
-        # Sending the same later is of no use, unless something else goes by itself.
-        retry_after_seconds=None if quota in _LASTING else retry_after_seconds,
+        retry_after_seconds=_LASTING.get(quota, retry_after_seconds),
     )

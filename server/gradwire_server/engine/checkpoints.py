@@ -14,6 +14,7 @@ from typing import Any
 import safetensors.torch
 import torch
 
+from gradwire_server.access.quotas import Quota
 from gradwire_server.engine.modules import find_member
 from gradwire_server.engine.random_state import RandomState
 from gradwire_server.engine.registry import Registry
@@ -40,6 +41,28 @@ class _Context:
         self.max_operations = session.limits.max_program_operations
 
 
+class _Room:
+    """What checkpoints may still take: of a session's tenant, and of all together."""
+
+    def __init__(self, store: CheckpointStore, session: Session) -> None:
+        self._tenant = session.tenant
+        self._quotas = session.quotas
+        limited = self._quotas.has_limits(Quota.TOTAL_CHECKPOINT_BYTES)
+        self._in_all, self._own = store.used_bytes(self._tenant) if limited else (0, 0)
+
+    def take(self, num_bytes: int) -> None:
+        """Counts what is about to be written.
+
+        Raises:
+            GradwireError: LIMIT_EXCEEDED.
+        """
+        self._in_all += num_bytes
+        self._own += num_bytes
+        self._quotas.check(
+            Quota.TOTAL_CHECKPOINT_BYTES, self._tenant, in_all=self._in_all, of_tenant=self._own
+        )
+
+
 def write_checkpoint(storage: Storage, session: Session, name: str, **facts: Any) -> Manifest:
     """Writes the state of a session, which must be the active one.
 
@@ -50,8 +73,8 @@ def write_checkpoint(storage: Storage, session: Session, name: str, **facts: Any
         facts: Fields of `Manifest` that the caller knows.
 
     Raises:
-        GradwireError: Something of the session has no form as data, or the storage failed; then
-            nothing was left there.
+        GradwireError: Something of the session has no form as data, its tenant has no room for it,
+            or the storage failed; then nothing was left there.
     """
     try:
         snapshot, left_out = take_snapshots(_state(session), session.values)
@@ -61,15 +84,19 @@ def write_checkpoint(storage: Storage, session: Session, name: str, **facts: Any
             f"{session.name} holds what can't be part of a checkpoint: {error}",
         ) from error
     store = CheckpointStore(storage)
+    room = _Room(store, session)
     series, _ = split_name(name)
     parts: list[Part] = []
     new: list[Part] = []
     try:
         for kind, data in _parts(snapshot):
-            part, is_new = store.write_part(series, kind, data)
+            part = Part.of(kind, data)
             parts.append(part)
-            if is_new:
-                new.append(part)
+            if store.has_part(series, part):
+                continue
+            room.take(part.num_bytes)
+            new.append(part)
+            store.write_part(series, part, data)
         manifest = Manifest(
             name=name,
             parts=tuple(parts),

@@ -72,7 +72,8 @@ class Engine:
         self._shared = Queue(None)
         self._ready = Turns()
         self._figures = Figures()
-        self._holdings = Holdings(quotas or Quotas(limits))
+        self._quotas = quotas or Quotas(limits)
+        self._holdings = Holdings(self._quotas)
         self._active: Session | None = None
         # A response is encoded, copied into its message, and serialised.
         self._ceiling = Ceiling(device, slack_bytes=4 * limits.max_message_bytes)
@@ -93,7 +94,12 @@ class Engine:
         """
         self._activate(None)
         session = Session(
-            name, device=self._device, limits=self._limits, storage=self._storage, tenant=tenant
+            name,
+            device=self._device,
+            limits=self._limits,
+            storage=self._storage,
+            tenant=tenant,
+            quotas=self._quotas,
         )
         self._queues[session_id] = Queue(session, tenant)
         self._holdings.add(tenant, session.budget)

@@ -9,6 +9,7 @@ import torch
 
 from gradwire.v1 import sessions_pb2, values_pb2
 from gradwire.v1.handles import FIRST_SERVER_HANDLE
+from gradwire_server.access.quotas import Quotas
 from gradwire_server.engine import states
 from gradwire_server.engine.callables import Callables
 from gradwire_server.engine.failures import operation_failure
@@ -44,6 +45,7 @@ class Session:
         limits: The limits in force.
         storage: Where durable data is.
         tenant: Whose it is.
+        quotas: The quotas in force; those among `limits` if none are given.
 
     Attributes:
         num_commands: How many calls that may change it were carried out.
@@ -61,12 +63,14 @@ class Session:
         limits: Limits,
         storage: Storage,
         tenant: str = "",
+        quotas: Quotas | None = None,
     ) -> None:
         self.name = name
         self.device = device
         self.limits = limits
         self.storage = storage
         self.tenant = tenant
+        self.quotas = quotas or Quotas(limits)
         self.feeds: dict[str, Feed] = {}
         self.values: dict[int, Any] = {}
         self.models: dict[str, Model] = {}

@@ -3,13 +3,16 @@
 The checkpoint ``checkpoints/{series}-{number}`` is a manifest, the object
 ``checkpoints/{series}/{number}.json``, which is written last and has the hashes of its parts.
 A part is the object ``checkpoints/{series}/parts/{sha256 of its contents}``; checkpoints of one
-series share parts. What is in them is for the engine to know.
+series share parts. What is in them is for the engine to know. The empty object
+``checkpoints/{series}/owner/{tenant}`` says whose the series is, so that a list of the storage
+tells how much each tenant has.
 """
 
 import hashlib
 import json
 import re
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 
@@ -39,6 +42,11 @@ class Part:
     sha256: str
     kind: str
     num_bytes: int
+
+    @classmethod
+    def of(cls, kind: str, data: bytes) -> "Part":
+        """Returns the part that has some contents."""
+        return cls(sha256=hashlib.sha256(data).hexdigest(), kind=kind, num_bytes=len(data))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,14 +146,25 @@ class CheckpointStore:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
 
-    def write_part(self, series: str, kind: str, data: bytes) -> tuple[Part, bool]:
-        """Stores a part unless the series has it; returns it, and whether it is new."""
-        part = Part(sha256=hashlib.sha256(data).hexdigest(), kind=kind, num_bytes=len(data))
+    def used_bytes(self, tenant: str) -> tuple[int, int]:
+        """Returns how many bytes the checkpoints of all tenants take, and those of one."""
+        in_all: Counter[str] = Counter()
+        own: set[str] = set()
+        for stored in self._storage.list(_FOLDER):
+            _, series, *rest = stored.name.split("/")
+            in_all[series] += stored.num_bytes
+            if rest == ["owner", tenant]:
+                own.add(series)
+        return in_all.total(), sum(in_all[series] for series in own)
+
+    def has_part(self, series: str, part: Part) -> bool:
+        """Whether a series has a part."""
         path = _part_path(series, part)
-        if self._storage.exists(path) and self._storage.size(path) == len(data):
-            return part, False
-        self._storage.write(path, data)
-        return part, True
+        return self._storage.exists(path) and self._storage.size(path) == part.num_bytes
+
+    def write_part(self, series: str, part: Part, data: bytes) -> None:
+        """Stores a part."""
+        self._storage.write(_part_path(series, part), data)
 
     def drop_parts(self, series: str, parts: Iterable[Part]) -> None:
         """Removes parts that no manifest names."""
@@ -154,6 +173,9 @@ class CheckpointStore:
 
     def write(self, manifest: Manifest) -> None:
         """Stores a manifest, whose parts are there: from now on there is the checkpoint."""
+        owner = _owner_path(manifest)
+        if owner and not self._storage.exists(owner):
+            self._storage.write(owner, b"")
         self._storage.write(_manifest_path(manifest.name), manifest.to_json())
 
     def read(self, name: str) -> Manifest:
@@ -215,6 +237,9 @@ class CheckpointStore:
         for other in self.list(series):
             parts -= set(other.parts)
         self.drop_parts(series, parts)
+        left = self._storage.list(f"{_FOLDER}/{series}")
+        if all(stored.name.split("/")[2] == "owner" for stored in left):
+            self.delete_series(series)
 
     def delete_series(self, series: str) -> None:
         """Removes all checkpoints of a series."""
@@ -267,6 +292,12 @@ def corrupt(name: str, why: str) -> GradwireError:
 def _manifest_path(name: str) -> str:
     series, number = split_name(name)
     return f"{_FOLDER}/{series}/{number}.json"
+
+
+def _owner_path(manifest: Manifest) -> str:
+    """Returns the object that says whose a checkpoint is; empty if it is nobody's."""
+    series, _ = split_name(manifest.name)
+    return f"{_FOLDER}/{series}/owner/{manifest.tenant}" if manifest.tenant else ""
 
 
 def _part_path(series: str, part: Part) -> str:

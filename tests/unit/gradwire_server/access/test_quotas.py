@@ -2,7 +2,7 @@ from dataclasses import fields
 
 import pytest
 
-from gradwire_server.access.quotas import Quota, Quotas
+from gradwire_server.access.quotas import MESSAGE_RETRY_SECONDS, Quota, Quotas
 from gradwire_server.errors import GradwireError, Reason
 from gradwire_server.limits import Limits
 
@@ -96,10 +96,10 @@ def test_requests_that_wait_wait_the_longer_the_more_they_are() -> None:
     assert delays == pytest.approx([0, 0, 0.5, 1.0, 1.5])
 
 
-def test_a_message_that_is_too_large_is_not_to_be_sent_again() -> None:
+def test_a_message_that_is_too_large_is_not_to_be_sent_again_soon() -> None:
     quotas = Quotas(Limits(max_message_bytes=100, max_tenant_message_bytes=50))
     quotas.check_message(50, "acme")
     for size, setting in ((51, "max_tenant_message_bytes"), (101, "max_message_bytes")):
         with pytest.raises(GradwireError, match=setting) as caught:
             quotas.check_message(size, "acme")
-        assert caught.value.retry_after_seconds is None
+        assert caught.value.retry_after_seconds == MESSAGE_RETRY_SECONDS
