@@ -5,6 +5,7 @@ from typing import Any
 from gradwire.calls import RemoteObject, invoke
 from gradwire.connection import current_session
 from gradwire.grad_mode import autocast
+from gradwire.objects import restorable
 from gradwire.optim.builtin import BuiltinOptimizer
 from gradwire.optim.packing import fetch_structure, pack, unpack_pairs
 from gradwire.tensors import Tensor
@@ -12,6 +13,7 @@ from gradwire.tensors import Tensor
 __all__ = ["GradScaler", "autocast"]
 
 
+@restorable
 class GradScaler:
     """Scales losses, so that gradients of low precision do not vanish; a session has it do so.
 

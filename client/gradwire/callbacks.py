@@ -24,6 +24,8 @@ class Callback(RemoteObject):
             until nothing there can call the function any more.
     """
 
+    __gradwire_unsupported__ = "it stands for a function of your program"
+
     def __init__(
         self, session: Session, function: Callable[..., Any], *, in_backward: bool = False
     ) -> None:

@@ -57,13 +57,21 @@ def connect(
         address, token, ca_file, client_certificate_file, client_key_file
     )
     with sessions_lock:
-        session = Session(
-            address or _embedded_address(),
-            token=token,
-            tls=tls,
-            timeout_seconds=timeout_seconds,
-            convert=convert,
+        server = Server(
+            address or _embedded_address(), token=token, tls=tls, timeout_seconds=timeout_seconds
         )
+        return open_session(server)
+
+
+def open_session(server: Server, *, checkpoint: str = "") -> Session:
+    """Opens a session and makes it the one that operations go to.
+
+    Args:
+        server: The server; the connection to it becomes the session's.
+        checkpoint: The checkpoint whose values it begins with; empty for none.
+    """
+    with sessions_lock:
+        session = Session(server, convert=convert, checkpoint=checkpoint)
         push_session(session)
         return session
 

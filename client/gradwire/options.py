@@ -48,10 +48,10 @@ def set_scheduler(
     request: runs_pb2.TrainRequest,
     session: Session,
     scheduler: LRScheduler | tuple[LRScheduler, str] | Options | None,
-) -> None:
-    """Sets the scheduler of a request."""
+) -> LRScheduler | None:
+    """Sets the scheduler of a request; returns it."""
     if scheduler is None:
-        return
+        return None
     if isinstance(scheduler, tuple):
         options: Options = {"scheduler": scheduler[0], "interval": scheduler[1]}
     elif isinstance(scheduler, Mapping):
@@ -71,6 +71,8 @@ def set_scheduler(
             monitor=known.get("monitor") or "",
         )
     )
+    chosen: LRScheduler = known["scheduler"]
+    return chosen
 
 
 def set_early_stopping(

@@ -3,25 +3,32 @@
 import atexit
 import os
 import sys
+import warnings
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, Self
 from weakref import WeakKeyDictionary, WeakSet
 
 import grpc
 
+from gradwire.checkpoint import Checkpoint
 from gradwire.current import push_session, remove_session
 from gradwire.errors import GradwireError, ServerUnavailableError
+from gradwire.objects import Rebuilder, own_variables, pack_all
 from gradwire.recorder.callables import Callables
 from gradwire.recorder.keys import Key
 from gradwire.recorder.recorder import Recorder
-from gradwire.transport.channel import (
-    new_request_id,
-)
+from gradwire.transport.channel import new_request_id
 from gradwire.transport.server import Server
 from gradwire.transport.stream import ExecuteStream
-from gradwire.transport.tls import Tls
 from gradwire.types import DTYPES
-from gradwire.v1 import server_pb2, server_pb2_grpc, sessions_pb2, sessions_pb2_grpc
+from gradwire.v1 import (
+    checkpoints_pb2,
+    checkpoints_pb2_grpc,
+    server_pb2,
+    server_pb2_grpc,
+    sessions_pb2,
+    sessions_pb2_grpc,
+)
 
 
 class Session(Recorder):
@@ -31,11 +38,9 @@ class Session(Recorder):
     a value is wanted; they run strictly in order.
 
     Args:
-        address: ``HOST:PORT``, ``grpcs://HOST:PORT`` or ``unix:PATH``.
-        token: What authenticates the caller.
-        tls: How to protect the connection; none if it is not.
-        timeout_seconds: How long to wait for an answer.
+        server: The server; the connection to it becomes the session's.
         convert: Returns what to send in place of an argument that there is no encoding for.
+        checkpoint: The checkpoint whose values it begins with; empty for none.
 
     Attributes:
         name: ``sessions/{session}``.
@@ -49,29 +54,40 @@ class Session(Recorder):
         structures: What overloaded operations returned, by their arguments' pattern.
         callbacks: The functions of the script that the server may ask for.
         undescribed: Modules that the server has not been asked about yet.
+        objects: Of a session made by :func:`gradwire.restore`: the program's objects by name.
     """
 
     def __init__(
         self,
-        address: str,
+        server: Server,
         *,
-        token: str | None,
-        tls: Tls | None,
-        timeout_seconds: float,
         convert: Callable[[Any], Any],
+        checkpoint: str = "",
     ) -> None:
-        self.address = address
-        self.server = Server(address, token=token, tls=tls, timeout_seconds=timeout_seconds)
-        self.channel: grpc.Channel = self.server.channel
+        self.address = server.address
+        self.server = server
+        self.channel: grpc.Channel = server.channel
         self._error: GradwireError | None = None
         self._closed = False
         self._stub = sessions_pb2_grpc.SessionServiceStub(self.channel)
-        created = self.call(
-            self._stub.CreateSession,
-            sessions_pb2.CreateSessionRequest(request_id=new_request_id()),
-        ).session
-        server = server_pb2_grpc.ServerServiceStub(self.channel)
-        info = self.call(server.GetServerInfo, server_pb2.GetServerInfoRequest())
+        restored = checkpoints_pb2.RestoreCheckpointResponse()
+        if checkpoint:
+            restored = self.call(
+                checkpoints_pb2_grpc.CheckpointServiceStub(self.channel).RestoreCheckpoint,
+                checkpoints_pb2.RestoreCheckpointRequest(
+                    name=checkpoint, request_id=new_request_id()
+                ),
+            )
+            created = restored.session
+        else:
+            created = self.call(
+                self._stub.CreateSession,
+                sessions_pb2.CreateSessionRequest(request_id=new_request_id()),
+            ).session
+        info = self.call(
+            server_pb2_grpc.ServerServiceStub(self.channel).GetServerInfo,
+            server_pb2.GetServerInfoRequest(),
+        )
         self.num_threads = max((w.num_threads for w in info.workers), default=1)
         self.device: str = created.device
         self.max_message_bytes: int = info.limits.max_message_bytes
@@ -80,11 +96,12 @@ class Session(Recorder):
         self.structures: dict[Key, Any] = {}
         self.callbacks = Callables()
         self.undescribed: WeakKeyDictionary[Any, None] = WeakKeyDictionary()
+        self.objects: dict[str, Any] = {}
         self._stream = ExecuteStream(
             self.channel,
-            address=address,
-            token=token,
-            timeout_seconds=timeout_seconds,
+            address=server.address,
+            token=server.token,
+            timeout_seconds=server.timeout_seconds,
             on_lost=self._abandon,
         )
         super().__init__(
@@ -92,6 +109,8 @@ class Session(Recorder):
         )
         atexit.register(self._close_at_exit)
         _open.add(self)
+        if checkpoint:
+            self._take_over(restored)
 
     def call(self, method: Callable[..., Any], request: Any) -> Any:
         """Calls a unary RPC of a stub made on `channel`; see `Server.call`."""
@@ -143,6 +162,78 @@ class Session(Recorder):
                 request = sessions_pb2.DeleteSessionRequest(name=self.name, keep_runs=True)
                 self.call(self._stub.DeleteSession, request)
             self.channel.close()
+
+    def checkpoint(
+        self, display_name: str = "", *, ttl_seconds: float = 0.0, **objects: Any
+    ) -> Checkpoint:
+        """Keeps everything that the session holds in the server's storage.
+
+        :func:`gradwire.restore` makes a new session of it, in this program or another one, whose
+        ``objects`` are what is named here. Training goes on there as it would here, to the last
+        bit on a CPU: parameters, the state of optimizers, schedulers and scalers, averages and the
+        session's random numbers are the same::
+
+            checkpoint = session.checkpoint(model=model, optimizer=optimizer, epoch=3)
+            ...
+            session = gradwire.restore(checkpoint.name)
+            model, optimizer = session.objects["model"], session.objects["optimizer"]
+
+        The graph of autograd is not kept: run the forward pass again before a backward. Functions
+        of the script, such as hooks and the lambdas of a LambdaLR, can't be kept either.
+
+        Args:
+            display_name: A name of the checkpoint for people.
+            ttl_seconds: After how many seconds it is deleted; if 0, as the server is set.
+            objects: What is to be found again by name: modules, optimizers, schedulers, scalers,
+                tensors, numbers, strings, arrays, and structures of them. Of a module of a class
+                of the script's own, the class has to be there when it is restored. If nothing is
+                named: the variables of the caller, its own and the global ones, that hold modules,
+                optimizers, schedulers, scalers, tensors or generators of the session.
+
+        Raises:
+            TypeError: An object has no form as data; the message says which.
+            ValueError: An object lives in another session.
+            RequestError: A named object holds a value on the server that has no form as data.
+            StorageError: The storage is full, or refuses.
+        """
+        self.flush()
+        if not objects:
+            frame = sys._getframe(1)
+            objects = own_variables(self, {**frame.f_globals, **frame.f_locals})
+        packer = pack_all(self, objects)
+        created = self.call(
+            checkpoints_pb2_grpc.CheckpointServiceStub(self.channel).CreateCheckpoint,
+            checkpoints_pb2.CreateCheckpointRequest(
+                name=self.name,
+                request_id=new_request_id(),
+                display_name=display_name,
+                ttl_seconds=ttl_seconds,
+                client_state=packer.to_bytes(),
+                required_handles=sorted(packer.handles),
+            ),
+        ).checkpoint
+        if created.left_out:
+            reasons = "; ".join(sorted(set(created.left_out.values())))
+            warnings.warn(
+                f"{len(created.left_out)} values of the session are not part of the checkpoint: "
+                f"{reasons}",
+                stacklevel=2,
+            )
+        return Checkpoint.of(created)
+
+    def _take_over(self, restored: checkpoints_pb2.RestoreCheckpointResponse) -> None:
+        """Makes the objects of a checkpoint, and releases the values that none of them holds."""
+        self.start_after(restored.next_handle)
+        wanted: set[int] = set()
+        try:
+            if restored.client_state:
+                rebuilder = Rebuilder(self, restored.client_state)
+                self.objects = rebuilder.objects()
+                wanted = rebuilder.handles
+        except BaseException:
+            self.close()
+            raise
+        self.dead_handles += [handle for handle in restored.handles if handle not in wanted]
 
     def __enter__(self) -> Self:
         push_session(self)

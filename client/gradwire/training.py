@@ -10,6 +10,7 @@ from gradwire.errors import RequestError, ServerUnavailableError, SessionLostErr
 from gradwire.feeding import FOREVER, Feeder
 from gradwire.history import History
 from gradwire.nn.module import Module
+from gradwire.objects import pack_possible
 from gradwire.optim.lr_scheduler import LRScheduler
 from gradwire.optim.optimizer import Optimizer
 from gradwire.options import (
@@ -186,11 +187,15 @@ def train(
         request.validation.batch_size = evaluation.batch_size
         request.validation.every_steps = evaluation.every_steps
         evaluation.samples.fill(request.validation, session)
-    set_scheduler(request, session, scheduler)
+    stepping = set_scheduler(request, session, scheduler)
     set_early_stopping(request, early_stopping)
     set_checkpoint(request, checkpoint)
     if ema is not None:
         request.moving_average.decay = ema
+    named = {"model": model, "optimizer": optimizer, "scheduler": stepping}
+    kept = pack_possible(session, {name: part for name, part in named.items() if part is not None})
+    request.client_state = kept.to_bytes()
+    request.kept_handles.extend(sorted(kept.handles))
     feeder = None
     if stream is not None:
         feeder = Feeder(session, stream, epochs or (1 if steps is None else FOREVER))

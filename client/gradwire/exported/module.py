@@ -116,6 +116,11 @@ class ExportedModule(Module):
     the graph leaves open. Submodules can be called, too.
     """
 
+    __gradwire_unsupported__ = (
+        "it needs its module of torch. Name its state_dict() and that of its optimizer instead, "
+        "and after restore() load them into what from_torch() makes of the module"
+    )
+
     _source: torch.nn.Module
     _tree: _Tree
 

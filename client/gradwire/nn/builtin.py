@@ -10,6 +10,7 @@ from gradwire.nn.containers import ModuleDict, ModuleList, Sequential
 from gradwire.nn.extras import EXTRAS
 from gradwire.nn.module import Module
 from gradwire.nn.parameter import Parameter
+from gradwire.objects import add_finder
 from gradwire.recorder.values import Info
 from gradwire.session import Session
 from gradwire.tensors import Tensor
@@ -272,12 +273,19 @@ def _member(session: Session, remote: RemoteObject, name: str, info: Info | None
 
 def _proxy(type_name: str, remote: RemoteObject) -> BuiltinModule:
     """Returns what stands for a submodule that torch made."""
-    name = type_name.rpartition(".")[2]
-    kind = _container_class(name) or module_class(f"torch.nn.{name}") or _other_class(name)
+    kind = _proxy_class(type_name.rpartition(".")[2])
     proxy: BuiltinModule = kind.__new__(kind)
     Module.__init__(proxy)
     proxy.__dict__.update(_remote=remote, _calls_back=False)
     return proxy
+
+
+def _proxy_class(name: str) -> type[BuiltinModule]:
+    return _container_class(name) or module_class(f"torch.nn.{name}") or _other_class(name)
+
+
+_FINDER = "made by torch"
+add_finder(_FINDER, _proxy_class)
 
 
 @cache
@@ -286,13 +294,14 @@ def _container_class(name: str) -> type[BuiltinModule] | None:
     container = _CONTAINERS.get(name)
     if container is None:
         return None
-    return type(name, (BuiltinModule, container), {"_new": staticmethod(container)})
+    attributes = {"_new": staticmethod(container), "__gradwire_class__": f"{_FINDER}:{name}"}
+    return type(name, (BuiltinModule, container), attributes)
 
 
 @cache
 def _other_class(name: str) -> type[BuiltinModule]:
     """Returns a class for a module that only torch makes."""
-    return type(name, (BuiltinModule,), {})
+    return type(name, (BuiltinModule,), {"__gradwire_class__": f"{_FINDER}:{name}"})
 
 
 _CONTAINERS: dict[str, type[Module]] = {

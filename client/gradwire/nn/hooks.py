@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from gradwire.nn.backward_hooks import attach_backward_hooks
+from gradwire.objects import restorable
 
 if TYPE_CHECKING:
     from gradwire.nn.module import Module
@@ -29,8 +30,11 @@ class Hook(NamedTuple):
     with_module: bool = True
 
 
+@restorable
 class Hooks(OrderedDict[int, Hook]):
     """Hooks of one kind, in the order in which they run."""
+
+    __gradwire_transient__ = True
 
     def add(self, hook: Hook, *, prepend: bool = False) -> "RemovableHandle":
         """Adds a hook, at the end or before all others."""

@@ -7,12 +7,14 @@ from gradwire.nn import hooks
 from gradwire.nn.hooks import Hook, Hooks, RemovableHandle
 from gradwire.nn.parameter import Buffer, Parameter
 from gradwire.nn.state import Stateful
+from gradwire.objects import restorable
 from gradwire.tensors import Tensor
 from gradwire.types import DTYPES, typename
 
 M = TypeVar("M", bound="Module")
 
 
+@restorable
 class Module(Stateful):
     """Base of all modules, as in torch: submodules and parameters are attributes.
 

@@ -7,6 +7,7 @@ from typing import Any
 from gradwire.callbacks import Callback, run
 from gradwire.calls import RemoteObject, session_of
 from gradwire.grad_mode import enable_grad
+from gradwire.objects import restorable
 from gradwire.optim.optimizer import Optimizer, groups_of, normalized_group
 from gradwire.optim.packing import fetch_structure, pack, unpack_pairs
 from gradwire.session import Session
@@ -16,6 +17,7 @@ EVALUATES_CLOSURE = frozenset({"torch.optim.LBFGS"})
 """Optimizers that call the closure several times in the midst of a step."""
 
 
+@restorable
 class ParameterGroup(MutableMapping[str, Any], dict[str, Any]):  # type: ignore[misc, metaclass]
     """Parameters that share options; reading an option asks the server, writing one tells it."""
 

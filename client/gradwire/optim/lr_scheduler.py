@@ -5,6 +5,7 @@ from typing import Any
 
 from gradwire.callbacks import Callback, run
 from gradwire.calls import RemoteObject
+from gradwire.objects import restorable
 from gradwire.optim.builtin import BuiltinOptimizer
 from gradwire.optim.optimizer import Optimizer
 from gradwire.optim.packing import fetch_structure, pack, unpack_pairs
@@ -19,6 +20,7 @@ __all__ = [  # noqa: PLE0604
 ]
 
 
+@restorable
 class LRScheduler:
     """Base of all schedulers: each changes the learning rates of an optimizer.
 
@@ -190,6 +192,7 @@ class BuiltinScheduler(LRScheduler):
         return f"<torch.optim.lr_scheduler.{type(self).__name__} object at {id(self):#x}>"
 
 
+@restorable
 class _Options:
     """The parameter groups that a scheduler changes: of torch's optimizer, or of the script's.
 

@@ -7,6 +7,7 @@ from functools import wraps
 from typing import Any
 
 from gradwire.nn.hooks import Hook, Hooks, RemovableHandle
+from gradwire.objects import restorable
 from gradwire.tensors import Tensor
 from gradwire.types import typename
 
@@ -25,6 +26,7 @@ _KINDS = (
 )
 
 
+@restorable
 class Optimizer:
     """Base of all optimizers, as in torch; a subclass defines `step`.
 

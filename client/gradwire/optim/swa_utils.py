@@ -8,6 +8,7 @@ from typing import Any
 from gradwire.creation import tensor
 from gradwire.grad_mode import no_grad
 from gradwire.nn.module import Module
+from gradwire.objects import restorable
 from gradwire.optim.lr_scheduler import scheduler_class
 from gradwire.tensors import Tensor
 from gradwire.types import DTYPES
@@ -25,29 +26,70 @@ __all__ = [
 SWALR = scheduler_class("torch.optim.swa_utils.SWALR")
 
 
+@restorable
+class _Averaging:
+    """What `AveragedModel` takes for a function, and a checkpoint for data.
+
+    Args:
+        decay: How much of the average remains at each step, 0 to 1.
+    """
+
+    def __init__(self, decay: float = 0.0) -> None:
+        if not 0.0 <= decay <= 1.0:
+            raise ValueError(
+                f"Invalid decay value {decay} provided. Please provide a value in [0,1] range."
+            )
+        self.decay = decay
+
+
+class _EmaUpdate(_Averaging):
+    @no_grad()
+    def __call__(self, ema_param: Any, current_param: Any, _: Any) -> Any:
+        return self.decay * ema_param + (1 - self.decay) * current_param
+
+
+class _SwaUpdate(_Averaging):
+    @no_grad()
+    def __call__(self, averaged_param: Any, current_param: Any, num_averaged: Any) -> Any:
+        return averaged_param + (current_param - averaged_param) / (num_averaged + 1)
+
+
+class _EmaMultiUpdate(_Averaging):
+    @no_grad()
+    def __call__(self, ema_param_list: Any, current_param_list: Any, _: Any) -> None:
+        decay = self.decay
+        for averaged, current in zip(ema_param_list, current_param_list, strict=True):
+            if averaged.is_floating_point() or averaged.is_complex():
+                averaged.lerp_(current, 1 - decay)
+            else:
+                averaged.copy_(averaged * decay + current * (1 - decay))
+
+
+class _SwaMultiUpdate(_Averaging):
+    @no_grad()
+    def __call__(
+        self, averaged_param_list: Any, current_param_list: Any, num_averaged: Any
+    ) -> None:
+        weight = float(1 / (num_averaged + 1))
+        for averaged, current in zip(averaged_param_list, current_param_list, strict=True):
+            if averaged.is_floating_point() or averaged.is_complex():
+                averaged.lerp_(current, weight)
+            else:
+                averaged.add_(current - averaged, alpha=weight)
+
+
 def get_ema_avg_fn(decay: float = 0.999) -> Callable[..., Any]:
     """Returns the function of an exponential moving average of one parameter.
 
     Args:
         decay: How much of the average remains at each step, 0 to 1.
     """
-    _require_decay(decay)
-
-    @no_grad()
-    def ema_update(ema_param: Any, current_param: Any, _: Any) -> Any:
-        return decay * ema_param + (1 - decay) * current_param
-
-    return ema_update  # type: ignore[no-any-return]
+    return _EmaUpdate(decay)
 
 
 def get_swa_avg_fn() -> Callable[..., Any]:
     """Returns the function of the mean over all steps of one parameter."""
-
-    @no_grad()
-    def swa_update(averaged_param: Any, current_param: Any, num_averaged: Any) -> Any:
-        return averaged_param + (current_param - averaged_param) / (num_averaged + 1)
-
-    return swa_update  # type: ignore[no-any-return]
+    return _SwaUpdate()
 
 
 def get_ema_multi_avg_fn(decay: float = 0.999) -> Callable[..., Any]:
@@ -56,39 +98,12 @@ def get_ema_multi_avg_fn(decay: float = 0.999) -> Callable[..., Any]:
     Args:
         decay: How much of the average remains at each step, 0 to 1.
     """
-    _require_decay(decay)
-
-    @no_grad()
-    def ema_update(ema_param_list: Any, current_param_list: Any, _: Any) -> None:
-        for averaged, current in zip(ema_param_list, current_param_list, strict=True):
-            if averaged.is_floating_point() or averaged.is_complex():
-                averaged.lerp_(current, 1 - decay)
-            else:
-                averaged.copy_(averaged * decay + current * (1 - decay))
-
-    return ema_update  # type: ignore[no-any-return]
+    return _EmaMultiUpdate(decay)
 
 
 def get_swa_multi_avg_fn() -> Callable[..., Any]:
     """Returns the function of the mean over all steps of a list of parameters."""
-
-    @no_grad()
-    def swa_update(averaged_param_list: Any, current_param_list: Any, num_averaged: Any) -> None:
-        weight = float(1 / (num_averaged + 1))
-        for averaged, current in zip(averaged_param_list, current_param_list, strict=True):
-            if averaged.is_floating_point() or averaged.is_complex():
-                averaged.lerp_(current, weight)
-            else:
-                averaged.add_(current - averaged, alpha=weight)
-
-    return swa_update  # type: ignore[no-any-return]
-
-
-def _require_decay(decay: float) -> None:
-    if not 0.0 <= decay <= 1.0:
-        raise ValueError(
-            f"Invalid decay value {decay} provided. Please provide a value in [0,1] range."
-        )
+    return _SwaMultiUpdate()
 
 
 class AveragedModel(Module):

@@ -291,6 +291,10 @@ class Recorder:
                 "loop of your own instead."
             )
 
+    def start_after(self, next_handle: int) -> None:
+        """Uses handles from a number on; those below may have values."""
+        self._next_handle = next_handle
+
     def require_open(self) -> None:
         """Raises if the session can't be used any more."""
 

@@ -28,6 +28,7 @@ class Server:
 
     Attributes:
         channel: What stubs are made on.
+        token: What authenticates the caller.
     """
 
     def __init__(
@@ -36,13 +37,13 @@ class Server:
         self.address = address
         self.timeout_seconds = timeout_seconds
         self.channel: grpc.Channel = open_channel(address, tls)
-        self._token = token
+        self.token = token
         self._tls = tls
 
     def again(self) -> "Server":
         """Returns another connection to the same server, with a channel of its own."""
         return Server(
-            self.address, token=self._token, tls=self._tls, timeout_seconds=self.timeout_seconds
+            self.address, token=self.token, tls=self._tls, timeout_seconds=self.timeout_seconds
         )
 
     def call(self, method: Callable[..., Any], request: Any) -> Any:
@@ -55,7 +56,7 @@ class Server:
             method,
             request,
             address=self.address,
-            token=self._token,
+            token=self.token,
             timeout_seconds=self.timeout_seconds,
         )
 
@@ -66,7 +67,7 @@ class Server:
             GradwireError: The server refused, or the connection broke.
         """
         try:
-            return send_all(method, requests, metadata=call_metadata(self._token))
+            return send_all(method, requests, metadata=call_metadata(self.token))
         except grpc.RpcError as error:
             raise rpc_error(error, self.address) from None
 
@@ -78,7 +79,7 @@ class Server:
         """
         try:
             with call_span(method_name(method)) as traced:
-                metadata = (*call_metadata(self._token), *traced)
+                metadata = (*call_metadata(self.token), *traced)
                 yield from responses_of(method(request, metadata=metadata))
         except grpc.RpcError as error:
             raise rpc_error(error, self.address) from None

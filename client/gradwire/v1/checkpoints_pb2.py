@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from gradwire.v1 import sessions_pb2 as gradwire_dot_v1_dot_sessions__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dgradwire/v1/checkpoints.proto\x12\x0bgradwire.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1agradwire/v1/sessions.proto\"\xb4\x04\n\nCheckpoint\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tnum_bytes\x18\x05 \x01(\x03\x12\x0b\n\x03run\x18\x06 \x01(\t\x12\x0c\n\x04step\x18\x07 \x01(\x03\x12\x33\n\x06values\x18\x08 \x03(\x0b\x32#.gradwire.v1.Checkpoint.ValuesEntry\x12\x35\n\x07objects\x18\t \x03(\x0b\x32$.gradwire.v1.Checkpoint.ObjectsEntry\x12\x18\n\x10gradwire_version\x18\n \x01(\t\x12\x15\n\rtorch_version\x18\x0b \x01(\t\x12\x36\n\x08left_out\x18\x0c \x03(\x0b\x32$.gradwire.v1.Checkpoint.LeftOutEntry\x12\x0e\n\x06models\x18\r \x03(\t\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a.\n\x0cObjectsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a.\n\x0cLeftOutEntry\x12\x0b\n\x03key\x18\x01 \x01(\x03\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xda\x01\n\x17\x43reateCheckpointRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x04 \x01(\t\x12\x42\n\x07objects\x18\x05 \x03(\x0b\x32\x31.gradwire.v1.CreateCheckpointRequest.ObjectsEntry\x12\x13\n\x0bttl_seconds\x18\x06 \x01(\x01\x1a.\n\x0cObjectsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"G\n\x18\x43reateCheckpointResponse\x12+\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x17.gradwire.v1.Checkpoint\"$\n\x14GetCheckpointRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"D\n\x15GetCheckpointResponse\x12+\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x17.gradwire.v1.Checkpoint\"L\n\x16ListCheckpointsRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\"`\n\x17ListCheckpointsResponse\x12,\n\x0b\x63heckpoints\x18\x01 \x03(\x0b\x32\x17.gradwire.v1.Checkpoint\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"_\n\x18RestoreCheckpointRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x04 \x01(\t\x12\x11\n\tcontinues\x18\x05 \x01(\x08\"\x84\x01\n\x19RestoreCheckpointResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.gradwire.v1.Session\x12+\n\ncheckpoint\x18\x02 \x01(\x0b\x32\x17.gradwire.v1.Checkpoint\x12\x13\n\x0bnext_handle\x18\x03 \x01(\x03\"\'\n\x17\x44\x65leteCheckpointRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x1a\n\x18\x44\x65leteCheckpointResponse2\xef\x03\n\x11\x43heckpointService\x12_\n\x10\x43reateCheckpoint\x12$.gradwire.v1.CreateCheckpointRequest\x1a%.gradwire.v1.CreateCheckpointResponse\x12V\n\rGetCheckpoint\x12!.gradwire.v1.GetCheckpointRequest\x1a\".gradwire.v1.GetCheckpointResponse\x12\\\n\x0fListCheckpoints\x12#.gradwire.v1.ListCheckpointsRequest\x1a$.gradwire.v1.ListCheckpointsResponse\x12\x62\n\x11RestoreCheckpoint\x12%.gradwire.v1.RestoreCheckpointRequest\x1a&.gradwire.v1.RestoreCheckpointResponse\x12_\n\x10\x44\x65leteCheckpoint\x12$.gradwire.v1.DeleteCheckpointRequest\x1a%.gradwire.v1.DeleteCheckpointResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dgradwire/v1/checkpoints.proto\x12\x0bgradwire.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1agradwire/v1/sessions.proto\"\xb4\x04\n\nCheckpoint\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tnum_bytes\x18\x05 \x01(\x03\x12\x0b\n\x03run\x18\x06 \x01(\t\x12\x0c\n\x04step\x18\x07 \x01(\x03\x12\x33\n\x06values\x18\x08 \x03(\x0b\x32#.gradwire.v1.Checkpoint.ValuesEntry\x12\x35\n\x07objects\x18\t \x03(\x0b\x32$.gradwire.v1.Checkpoint.ObjectsEntry\x12\x18\n\x10gradwire_version\x18\n \x01(\t\x12\x15\n\rtorch_version\x18\x0b \x01(\t\x12\x36\n\x08left_out\x18\x0c \x03(\x0b\x32$.gradwire.v1.Checkpoint.LeftOutEntry\x12\x0e\n\x06models\x18\r \x03(\t\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a.\n\x0cObjectsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a.\n\x0cLeftOutEntry\x12\x0b\n\x03key\x18\x01 \x01(\x03\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8a\x02\n\x17\x43reateCheckpointRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x04 \x01(\t\x12\x42\n\x07objects\x18\x05 \x03(\x0b\x32\x31.gradwire.v1.CreateCheckpointRequest.ObjectsEntry\x12\x13\n\x0bttl_seconds\x18\x06 \x01(\x01\x12\x14\n\x0c\x63lient_state\x18\x07 \x01(\x0c\x12\x18\n\x10required_handles\x18\x08 \x03(\x03\x1a.\n\x0cObjectsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"G\n\x18\x43reateCheckpointResponse\x12+\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x17.gradwire.v1.Checkpoint\"$\n\x14GetCheckpointRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"D\n\x15GetCheckpointResponse\x12+\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x17.gradwire.v1.Checkpoint\"L\n\x16ListCheckpointsRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\"`\n\x17ListCheckpointsResponse\x12,\n\x0b\x63heckpoints\x18\x01 \x03(\x0b\x32\x17.gradwire.v1.Checkpoint\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"_\n\x18RestoreCheckpointRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x04 \x01(\t\x12\x11\n\tcontinues\x18\x05 \x01(\x08\"\xab\x01\n\x19RestoreCheckpointResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.gradwire.v1.Session\x12+\n\ncheckpoint\x18\x02 \x01(\x0b\x32\x17.gradwire.v1.Checkpoint\x12\x13\n\x0bnext_handle\x18\x03 \x01(\x03\x12\x14\n\x0c\x63lient_state\x18\x04 \x01(\x0c\x12\x0f\n\x07handles\x18\x05 \x03(\x03\"\'\n\x17\x44\x65leteCheckpointRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x1a\n\x18\x44\x65leteCheckpointResponse2\xef\x03\n\x11\x43heckpointService\x12_\n\x10\x43reateCheckpoint\x12$.gradwire.v1.CreateCheckpointRequest\x1a%.gradwire.v1.CreateCheckpointResponse\x12V\n\rGetCheckpoint\x12!.gradwire.v1.GetCheckpointRequest\x1a\".gradwire.v1.GetCheckpointResponse\x12\\\n\x0fListCheckpoints\x12#.gradwire.v1.ListCheckpointsRequest\x1a$.gradwire.v1.ListCheckpointsResponse\x12\x62\n\x11RestoreCheckpoint\x12%.gradwire.v1.RestoreCheckpointRequest\x1a&.gradwire.v1.RestoreCheckpointResponse\x12_\n\x10\x44\x65leteCheckpoint\x12$.gradwire.v1.DeleteCheckpointRequest\x1a%.gradwire.v1.DeleteCheckpointResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,27 +50,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHECKPOINT_LEFTOUTENTRY']._serialized_start=626
   _globals['_CHECKPOINT_LEFTOUTENTRY']._serialized_end=672
   _globals['_CREATECHECKPOINTREQUEST']._serialized_start=675
-  _globals['_CREATECHECKPOINTREQUEST']._serialized_end=893
+  _globals['_CREATECHECKPOINTREQUEST']._serialized_end=941
   _globals['_CREATECHECKPOINTREQUEST_OBJECTSENTRY']._serialized_start=578
   _globals['_CREATECHECKPOINTREQUEST_OBJECTSENTRY']._serialized_end=624
-  _globals['_CREATECHECKPOINTRESPONSE']._serialized_start=895
-  _globals['_CREATECHECKPOINTRESPONSE']._serialized_end=966
-  _globals['_GETCHECKPOINTREQUEST']._serialized_start=968
-  _globals['_GETCHECKPOINTREQUEST']._serialized_end=1004
-  _globals['_GETCHECKPOINTRESPONSE']._serialized_start=1006
-  _globals['_GETCHECKPOINTRESPONSE']._serialized_end=1074
-  _globals['_LISTCHECKPOINTSREQUEST']._serialized_start=1076
-  _globals['_LISTCHECKPOINTSREQUEST']._serialized_end=1152
-  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_start=1154
-  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_end=1250
-  _globals['_RESTORECHECKPOINTREQUEST']._serialized_start=1252
-  _globals['_RESTORECHECKPOINTREQUEST']._serialized_end=1347
-  _globals['_RESTORECHECKPOINTRESPONSE']._serialized_start=1350
-  _globals['_RESTORECHECKPOINTRESPONSE']._serialized_end=1482
-  _globals['_DELETECHECKPOINTREQUEST']._serialized_start=1484
-  _globals['_DELETECHECKPOINTREQUEST']._serialized_end=1523
-  _globals['_DELETECHECKPOINTRESPONSE']._serialized_start=1525
-  _globals['_DELETECHECKPOINTRESPONSE']._serialized_end=1551
-  _globals['_CHECKPOINTSERVICE']._serialized_start=1554
-  _globals['_CHECKPOINTSERVICE']._serialized_end=2049
+  _globals['_CREATECHECKPOINTRESPONSE']._serialized_start=943
+  _globals['_CREATECHECKPOINTRESPONSE']._serialized_end=1014
+  _globals['_GETCHECKPOINTREQUEST']._serialized_start=1016
+  _globals['_GETCHECKPOINTREQUEST']._serialized_end=1052
+  _globals['_GETCHECKPOINTRESPONSE']._serialized_start=1054
+  _globals['_GETCHECKPOINTRESPONSE']._serialized_end=1122
+  _globals['_LISTCHECKPOINTSREQUEST']._serialized_start=1124
+  _globals['_LISTCHECKPOINTSREQUEST']._serialized_end=1200
+  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_start=1202
+  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_end=1298
+  _globals['_RESTORECHECKPOINTREQUEST']._serialized_start=1300
+  _globals['_RESTORECHECKPOINTREQUEST']._serialized_end=1395
+  _globals['_RESTORECHECKPOINTRESPONSE']._serialized_start=1398
+  _globals['_RESTORECHECKPOINTRESPONSE']._serialized_end=1569
+  _globals['_DELETECHECKPOINTREQUEST']._serialized_start=1571
+  _globals['_DELETECHECKPOINTREQUEST']._serialized_end=1610
+  _globals['_DELETECHECKPOINTRESPONSE']._serialized_start=1612
+  _globals['_DELETECHECKPOINTRESPONSE']._serialized_end=1638
+  _globals['_CHECKPOINTSERVICE']._serialized_start=1641
+  _globals['_CHECKPOINTSERVICE']._serialized_end=2136
 # @@protoc_insertion_point(module_scope)

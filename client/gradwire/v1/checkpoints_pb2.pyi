@@ -62,7 +62,7 @@ class Checkpoint(_message.Message):
     def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., num_bytes: _Optional[int] = ..., run: _Optional[str] = ..., step: _Optional[int] = ..., values: _Optional[_Mapping[str, float]] = ..., objects: _Optional[_Mapping[str, int]] = ..., gradwire_version: _Optional[str] = ..., torch_version: _Optional[str] = ..., left_out: _Optional[_Mapping[int, str]] = ..., models: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class CreateCheckpointRequest(_message.Message):
-    __slots__ = ("name", "request_id", "display_name", "objects", "ttl_seconds")
+    __slots__ = ("name", "request_id", "display_name", "objects", "ttl_seconds", "client_state", "required_handles")
     class ObjectsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -75,12 +75,16 @@ class CreateCheckpointRequest(_message.Message):
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     OBJECTS_FIELD_NUMBER: _ClassVar[int]
     TTL_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_STATE_FIELD_NUMBER: _ClassVar[int]
+    REQUIRED_HANDLES_FIELD_NUMBER: _ClassVar[int]
     name: str
     request_id: str
     display_name: str
     objects: _containers.ScalarMap[str, int]
     ttl_seconds: float
-    def __init__(self, name: _Optional[str] = ..., request_id: _Optional[str] = ..., display_name: _Optional[str] = ..., objects: _Optional[_Mapping[str, int]] = ..., ttl_seconds: _Optional[float] = ...) -> None: ...
+    client_state: bytes
+    required_handles: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, name: _Optional[str] = ..., request_id: _Optional[str] = ..., display_name: _Optional[str] = ..., objects: _Optional[_Mapping[str, int]] = ..., ttl_seconds: _Optional[float] = ..., client_state: _Optional[bytes] = ..., required_handles: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class CreateCheckpointResponse(_message.Message):
     __slots__ = ("checkpoint",)
@@ -131,14 +135,18 @@ class RestoreCheckpointRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., request_id: _Optional[str] = ..., device: _Optional[str] = ..., continues: _Optional[bool] = ...) -> None: ...
 
 class RestoreCheckpointResponse(_message.Message):
-    __slots__ = ("session", "checkpoint", "next_handle")
+    __slots__ = ("session", "checkpoint", "next_handle", "client_state", "handles")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     NEXT_HANDLE_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_STATE_FIELD_NUMBER: _ClassVar[int]
+    HANDLES_FIELD_NUMBER: _ClassVar[int]
     session: _sessions_pb2.Session
     checkpoint: Checkpoint
     next_handle: int
-    def __init__(self, session: _Optional[_Union[_sessions_pb2.Session, _Mapping]] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., next_handle: _Optional[int] = ...) -> None: ...
+    client_state: bytes
+    handles: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, session: _Optional[_Union[_sessions_pb2.Session, _Mapping]] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ..., next_handle: _Optional[int] = ..., client_state: _Optional[bytes] = ..., handles: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class DeleteCheckpointRequest(_message.Message):
     __slots__ = ("name",)

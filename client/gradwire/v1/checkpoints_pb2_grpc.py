@@ -82,7 +82,7 @@ class CheckpointServiceServicer:
 
     def CreateCheckpoint(self, request, context):
         """Writes a checkpoint of a session.
-        Returns FAILED_PRECONDITION if it holds something that has no form as data.
+        Returns FAILED_PRECONDITION if something that must be in it has no form as data.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

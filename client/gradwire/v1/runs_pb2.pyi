@@ -70,7 +70,7 @@ RUN_STATE_FAILED: RunState
 RUN_STATE_CANCELLED: RunState
 
 class TrainRequest(_message.Message):
-    __slots__ = ("name", "request_id", "inputs", "targets", "loss", "optimizer", "epochs", "batch_size", "shuffle", "drop_last", "seed", "clip_grad_norm", "report_interval_seconds", "steps", "validation", "metrics", "scheduler", "clip_grad_value", "accumulate", "precision", "early_stopping", "checkpoint", "moving_average", "on_nonfinite", "display_name", "cancel_on_disconnect", "data", "transform", "evaluation_transform", "run")
+    __slots__ = ("name", "request_id", "inputs", "targets", "loss", "optimizer", "epochs", "batch_size", "shuffle", "drop_last", "seed", "clip_grad_norm", "report_interval_seconds", "steps", "validation", "metrics", "scheduler", "clip_grad_value", "accumulate", "precision", "early_stopping", "checkpoint", "moving_average", "on_nonfinite", "display_name", "cancel_on_disconnect", "data", "transform", "evaluation_transform", "client_state", "kept_handles", "run")
     NAME_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
@@ -100,6 +100,8 @@ class TrainRequest(_message.Message):
     DATA_FIELD_NUMBER: _ClassVar[int]
     TRANSFORM_FIELD_NUMBER: _ClassVar[int]
     EVALUATION_TRANSFORM_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_STATE_FIELD_NUMBER: _ClassVar[int]
+    KEPT_HANDLES_FIELD_NUMBER: _ClassVar[int]
     RUN_FIELD_NUMBER: _ClassVar[int]
     name: str
     request_id: str
@@ -130,8 +132,10 @@ class TrainRequest(_message.Message):
     data: _datasets_pb2.DataSource
     transform: BatchTransform
     evaluation_transform: BatchTransform
+    client_state: bytes
+    kept_handles: _containers.RepeatedScalarFieldContainer[int]
     run: str
-    def __init__(self, name: _Optional[str] = ..., request_id: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[_values_pb2.Value, _Mapping]]] = ..., targets: _Optional[_Iterable[_Union[_values_pb2.Value, _Mapping]]] = ..., loss: _Optional[_Union[_models_pb2.LossSpec, _Mapping]] = ..., optimizer: _Optional[_Union[_models_pb2.OptimizerSpec, _Mapping]] = ..., epochs: _Optional[int] = ..., batch_size: _Optional[int] = ..., shuffle: _Optional[bool] = ..., drop_last: _Optional[bool] = ..., seed: _Optional[int] = ..., clip_grad_norm: _Optional[float] = ..., report_interval_seconds: _Optional[float] = ..., steps: _Optional[int] = ..., validation: _Optional[_Union[Validation, _Mapping]] = ..., metrics: _Optional[_Iterable[_Union[Metric, _Mapping]]] = ..., scheduler: _Optional[_Union[Scheduler, _Mapping]] = ..., clip_grad_value: _Optional[float] = ..., accumulate: _Optional[int] = ..., precision: _Optional[_Union[Precision, str]] = ..., early_stopping: _Optional[_Union[EarlyStopping, _Mapping]] = ..., checkpoint: _Optional[_Union[CheckpointPolicy, _Mapping]] = ..., moving_average: _Optional[_Union[MovingAverage, _Mapping]] = ..., on_nonfinite: _Optional[_Union[OnNonFinite, str]] = ..., display_name: _Optional[str] = ..., cancel_on_disconnect: _Optional[bool] = ..., data: _Optional[_Union[_datasets_pb2.DataSource, _Mapping]] = ..., transform: _Optional[_Union[BatchTransform, _Mapping]] = ..., evaluation_transform: _Optional[_Union[BatchTransform, _Mapping]] = ..., run: _Optional[str] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., request_id: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[_values_pb2.Value, _Mapping]]] = ..., targets: _Optional[_Iterable[_Union[_values_pb2.Value, _Mapping]]] = ..., loss: _Optional[_Union[_models_pb2.LossSpec, _Mapping]] = ..., optimizer: _Optional[_Union[_models_pb2.OptimizerSpec, _Mapping]] = ..., epochs: _Optional[int] = ..., batch_size: _Optional[int] = ..., shuffle: _Optional[bool] = ..., drop_last: _Optional[bool] = ..., seed: _Optional[int] = ..., clip_grad_norm: _Optional[float] = ..., report_interval_seconds: _Optional[float] = ..., steps: _Optional[int] = ..., validation: _Optional[_Union[Validation, _Mapping]] = ..., metrics: _Optional[_Iterable[_Union[Metric, _Mapping]]] = ..., scheduler: _Optional[_Union[Scheduler, _Mapping]] = ..., clip_grad_value: _Optional[float] = ..., accumulate: _Optional[int] = ..., precision: _Optional[_Union[Precision, str]] = ..., early_stopping: _Optional[_Union[EarlyStopping, _Mapping]] = ..., checkpoint: _Optional[_Union[CheckpointPolicy, _Mapping]] = ..., moving_average: _Optional[_Union[MovingAverage, _Mapping]] = ..., on_nonfinite: _Optional[_Union[OnNonFinite, str]] = ..., display_name: _Optional[str] = ..., cancel_on_disconnect: _Optional[bool] = ..., data: _Optional[_Union[_datasets_pb2.DataSource, _Mapping]] = ..., transform: _Optional[_Union[BatchTransform, _Mapping]] = ..., evaluation_transform: _Optional[_Union[BatchTransform, _Mapping]] = ..., client_state: _Optional[bytes] = ..., kept_handles: _Optional[_Iterable[int]] = ..., run: _Optional[str] = ...) -> None: ...
 
 class Validation(_message.Message):
     __slots__ = ("inputs", "targets", "batch_size", "every_steps", "data")

@@ -7,7 +7,7 @@ change between the checkpoints of a series, such as training data, are written o
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from importlib import metadata
 from typing import Any
 
@@ -19,7 +19,13 @@ from gradwire_server.engine.modules import find_member
 from gradwire_server.engine.random_state import RandomState
 from gradwire_server.engine.registry import Registry
 from gradwire_server.engine.session import Session
-from gradwire_server.engine.snapshot import Rebuilder, Snapshot, UnsupportedError, take_snapshots
+from gradwire_server.engine.snapshot import (
+    Optional,
+    Rebuilder,
+    Snapshot,
+    UnsupportedError,
+    take_snapshots,
+)
 from gradwire_server.errors import GradwireError, Reason
 from gradwire_server.storage import CheckpointStore, Manifest, Part, Storage
 from gradwire_server.storage.checkpoints import corrupt, split_name
@@ -63,21 +69,37 @@ class _Room:
         )
 
 
-def write_checkpoint(storage: Storage, session: Session, name: str, **facts: Any) -> Manifest:
+def write_checkpoint(
+    storage: Storage,
+    session: Session,
+    name: str,
+    *,
+    required: Collection[int] = (),
+    kept: Mapping[int, Any] | None = None,
+    client_state: bytes = b"",
+    **facts: Any,
+) -> Manifest:
     """Writes the state of a session, which must be the active one.
 
     Args:
         storage: Where to.
         session: The session.
         name: The checkpoint's name.
+        required: Handles of values that must be in it.
+        kept: Values by the handles that they get in a session that begins with the checkpoint.
+        client_state: What the client wants to find again.
         facts: Fields of `Manifest` that the caller knows.
 
     Raises:
-        GradwireError: Something of the session has no form as data, its tenant has no room for it,
-            or the storage failed; then nothing was left there.
+        GradwireError: Something that must be kept has no form as data, the tenant has no room for
+            it, or the storage failed; then nothing was left there.
     """
     try:
-        snapshot, left_out = take_snapshots(_state(session), session.values)
+        state = {**_state(session), "kept": Optional(kept or {})}
+        snapshot, left_out = take_snapshots(state, session.values)
+        for handle in required:
+            if handle in left_out:
+                raise UnsupportedError(f"{left_out[handle]}, the value of handle {handle}")
     except UnsupportedError as error:
         raise GradwireError(
             Reason.NO_CHECKPOINT,
@@ -89,7 +111,7 @@ def write_checkpoint(storage: Storage, session: Session, name: str, **facts: Any
     parts: list[Part] = []
     new: list[Part] = []
     try:
-        for kind, data in _parts(snapshot):
+        for kind, data in _parts(snapshot, client_state):
             part = Part.of(kind, data)
             parts.append(part)
             if store.has_part(series, part):
@@ -119,8 +141,19 @@ def write_checkpoint(storage: Storage, session: Session, name: str, **facts: Any
     return manifest
 
 
-def read_checkpoint(storage: Storage, session: Session, name: str) -> Manifest:
+def read_checkpoint(
+    storage: Storage, session: Session, name: str, *, continues: bool
+) -> tuple[Manifest, bytes]:
     """Gives a session, which must be the active one and empty, the state of a checkpoint.
+
+    Args:
+        storage: Where it is.
+        session: The session.
+        name: The checkpoint's name.
+        continues: Whether it is the session that the checkpoint was of; else a new one.
+
+    Returns:
+        Its manifest, and what the client wanted to find again.
 
     Raises:
         GradwireError: There is no such checkpoint, or it is not what was written.
@@ -129,10 +162,13 @@ def read_checkpoint(storage: Storage, session: Session, name: str) -> Manifest:
     manifest = store.read(name)
     storages: dict[str, torch.Tensor] = {}
     graph: Any = None
+    client_state = b""
     for part in manifest.parts:
         data = store.read_part(name, part)
         if part.kind == "json":
             graph = json.loads(data)
+        elif part.kind == "client":
+            client_state = data
         else:
             session.budget.reserve(part.num_bytes, "RestoreCheckpoint")
             storages |= safetensors.torch.load(data)
@@ -145,8 +181,10 @@ def read_checkpoint(storage: Storage, session: Session, name: str) -> Manifest:
         values = {handle: rebuilder.decode(v) for handle, v in snapshot.root["values"]}
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
         raise corrupt(name, f"its values can't be rebuilt: {error}") from error
+    if not continues:
+        values |= state["kept"]
     _load(session, state, values)
-    return manifest
+    return manifest, client_state
 
 
 def _state(session: Session) -> dict[str, Any]:
@@ -173,8 +211,10 @@ def _load(session: Session, state: Mapping[str, Any], values: dict[int, Any]) ->
     state["random_state"].restore(session.device)
 
 
-def _parts(snapshot: Snapshot) -> Iterator[tuple[str, bytes]]:
+def _parts(snapshot: Snapshot, client_state: bytes) -> Iterator[tuple[str, bytes]]:
     """Yields the kind and the contents of each part."""
+    if client_state:
+        yield "client", client_state
     graph = {"root": snapshot.root, "objects": snapshot.objects}
     yield "json", json.dumps(graph, separators=(",", ":")).encode()
     gathered: dict[str, torch.Tensor] = {}

@@ -4,6 +4,7 @@ import math
 import time
 
 from gradwire.v1 import checkpoints_pb2
+from gradwire.v1.handles import FIRST_SERVER_HANDLE
 from gradwire_server.engine.checkpoints import read_checkpoint, write_checkpoint
 from gradwire_server.engine.session import Session
 from gradwire_server.errors import invalid
@@ -11,6 +12,7 @@ from gradwire_server.storage.checkpoints import checkpoint_name
 
 MAX_DISPLAY_NAME_LENGTH = 128
 MAX_OBJECTS = 10_000
+MAX_CLIENT_STATE_BYTES = 16 << 20
 
 
 def create_checkpoint(
@@ -23,6 +25,9 @@ def create_checkpoint(
         raise invalid("objects", f"has {len(request.objects)} entries; {MAX_OBJECTS} at most")
     for name, handle in request.objects.items():
         session.value(handle, f"objects[{name!r}]")
+    for index, handle in enumerate(request.required_handles):
+        session.value(handle, f"required_handles[{index}]")
+    require_client_state(request.client_state)
     if not (request.ttl_seconds >= 0 and math.isfinite(request.ttl_seconds)):
         raise invalid("ttl_seconds", f"{request.ttl_seconds} is not a time in seconds")
     session.num_checkpoints += 1
@@ -32,16 +37,26 @@ def create_checkpoint(
         checkpoint_name(session.series, session.num_checkpoints),
         display_name=request.display_name,
         objects=dict(request.objects),
+        required={*request.objects.values(), *request.required_handles},
+        client_state=request.client_state,
         expire_seconds=time.time() + request.ttl_seconds if request.ttl_seconds else 0.0,
     )
     return checkpoints_pb2.CreateCheckpointResponse(checkpoint=manifest.to_message())
+
+
+def require_client_state(state: bytes) -> None:
+    """Raises unless what a client wants to find again is small enough."""
+    if len(state) > MAX_CLIENT_STATE_BYTES:
+        raise invalid("client_state", f"has {len(state)} bytes; {MAX_CLIENT_STATE_BYTES} at most")
 
 
 def restore_checkpoint(
     session: Session, request: checkpoints_pb2.RestoreCheckpointRequest
 ) -> checkpoints_pb2.RestoreCheckpointResponse:
     """Gives the session, which is new, the state of a checkpoint."""
-    manifest = read_checkpoint(session.storage, session, request.name)
+    manifest, client_state = read_checkpoint(
+        session.storage, session, request.name, continues=request.continues
+    )
     if request.continues:
         session.num_commands, session.last_seq = manifest.num_commands, manifest.last_seq
     else:
@@ -51,5 +66,8 @@ def restore_checkpoint(
             run.leave()
         session.runs.clear()
     return checkpoints_pb2.RestoreCheckpointResponse(
-        checkpoint=manifest.to_message(), next_handle=manifest.next_handle
+        checkpoint=manifest.to_message(),
+        next_handle=manifest.next_handle,
+        client_state=client_state,
+        handles=sorted(handle for handle in session.values if handle < FIRST_SERVER_HANDLE),
     )

@@ -17,7 +17,7 @@ import operator
 import sys
 import types
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -60,8 +60,14 @@ _STATE_HOOKS = frozenset(
 _CONTAINERS: dict[str, Callable[[], Any]] = {
     "dict": dict,
     "OrderedDict": OrderedDict,
-    "defaultdict": lambda: defaultdict(dict),
 }
+_FACTORIES: dict[str, Any] = {
+    "": None,
+    "dict": dict,
+    "list": list,
+    "GradScaler": torch.amp.grad_scaler._refresh_per_optimizer_state,
+}
+"""What makes the missing values of a `defaultdict`."""
 _NATURAL = frozenset(
     {
         *(torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.bool),
@@ -95,6 +101,10 @@ class LostGraph(torch.autograd.Function):
             "keeps values but not the graphs of autograd; run the forward pass again",
             metadata={"exception": "RuntimeError"},
         )
+
+
+class Optional(dict[int, Any]):
+    """Values by handle, of which a snapshot has those that have a form as data."""
 
 
 @dataclass(kw_only=True)
@@ -160,6 +170,11 @@ class _Encoder:
         self._indices: dict[int, int] = {}
         self._alive: list[Any] = []
         self._storages: dict[int, str] = {}
+        self._tables: tuple[dict[Any, Any], ...] = (
+            self._indices,
+            self._storages,
+            self.snapshot.storages,
+        )
 
     def encode(self, value: Any, path: tuple[str, ...]) -> Encoded:
         if value is None or isinstance(value, bool | str):
@@ -205,6 +220,8 @@ class _Encoder:
             return {"list": elements, "class": kind.__name__}
         if kind is set:
             return {"set": [self.encode(v, path) for v in sorted(value, key=repr)]}
+        if kind is Optional:
+            return {"optional": self.encode_possible(value, path)[0]}
         if kind in (dict, OrderedDict, defaultdict):
             entries = [
                 [self.encode(k, path), self.encode(v, (*path, str(k)))] for k, v in value.items()
@@ -213,6 +230,7 @@ class _Encoder:
             return {
                 "dict": entries,
                 "class": kind.__name__,
+                "factory": _factory_name(value, path),
                 "attributes": self.encode(attributes, path) if attributes else None,
             }
         if isinstance(value, torch.Generator):
@@ -221,6 +239,25 @@ class _Encoder:
                 "state": self.encode(value.get_state(), path),
             }
         return self._instance(value, path)
+
+    def encode_possible(
+        self, values: Mapping[int, Any], path: tuple[str, ...]
+    ) -> tuple[list[Any], dict[int, str]]:
+        """Returns pairs of handles and values, and why handles were left out."""
+        pairs: list[Any] = []
+        left_out: dict[int, str] = {}
+        for handle, value in values.items():
+            known = [len(table) for table in self._tables]
+            try:
+                pairs.append([handle, self.encode(value, (*path, str(handle)))])
+            except UnsupportedError as error:
+                left_out[handle] = str(error)
+                # What was seen on the way may refer to what has failed.
+                del self.snapshot.objects[known[0] :]
+                for table, length in zip(self._tables, known, strict=True):
+                    while len(table) > length:
+                        table.popitem()
+        return pairs, left_out
 
     def _instance(self, value: Any, path: tuple[str, ...]) -> Node:
         kind: type = type(value)
@@ -339,6 +376,15 @@ class _Encoder:
         return {"function": name}
 
 
+def _factory_name(value: Any, path: tuple[str, ...]) -> str:
+    """Returns the name of what makes a mapping's missing values."""
+    factory = getattr(value, "default_factory", None)
+    for name, known in _FACTORIES.items():
+        if factory is known:
+            return name
+    raise UnsupportedError(f"a defaultdict of {factory!r} ({'.'.join(path)})")
+
+
 def _is_object(value: Any) -> bool:
     return isinstance(value, torch.nn.Module | torch.Tensor)
 
@@ -399,14 +445,7 @@ def take_snapshots(
     """
     encoder = _Encoder()
     root = {name: encoder.encode(value, (name,)) for name, value in state.items()}
-    values: list[Any] = []
-    left_out: dict[int, str] = {}
-    for handle, value in optional.items():
-        # What was seen on the way into a value that fails stays behind as unreachable nodes.
-        try:
-            values.append([handle, encoder.encode(value, ("values", str(handle)))])
-        except UnsupportedError as error:
-            left_out[handle] = str(error)
+    values, left_out = encoder.encode_possible(optional, ("values",))
     encoder.snapshot.root = {"state": root, "values": values}
     return encoder.snapshot, left_out
 
@@ -496,12 +535,18 @@ class Rebuilder:
             self._built[index] = {self.decode(v) for v in node["set"]}
             return self._built[index]
         if "dict" in node:
-            mapping = self._built[index] = _CONTAINERS[node["class"]]()
+            kind = _CONTAINERS.get(node["class"])
+            mapping = defaultdict(_FACTORIES[node["factory"]]) if kind is None else kind()
+            self._built[index] = mapping
             for key, element in node["dict"]:
                 mapping[self.decode(key)] = self.decode(element)
             if node["attributes"] is not None:
                 vars(mapping).update(self.decode(node["attributes"]))
             return mapping
+        if "optional" in node:
+            values = self._built[index] = Optional()
+            values.update({handle: self.decode(v) for handle, v in node["optional"]})
+            return values
         if "generator" in node:
             generator = torch.Generator(self._where(node["generator"]))
             generator.set_state(self.decode(node["state"]).cpu())

@@ -15,6 +15,7 @@ from gradwire_server.engine.batches import Batches
 from gradwire_server.engine.checkpoints import write_checkpoint
 from gradwire_server.engine.evaluation import build_evaluation
 from gradwire_server.engine.failures import operation
+from gradwire_server.engine.keeping import require_client_state
 from gradwire_server.engine.losses import Loss, build_loss, run_loss, spread
 from gradwire_server.engine.models import Model, find_model, require_optimizer
 from gradwire_server.engine.optimizers import build_optimizer, needs_closure
@@ -27,7 +28,7 @@ from gradwire_server.engine.recipe import (
     require_possible,
 )
 from gradwire_server.engine.session import Session
-from gradwire_server.engine.snapshot import register
+from gradwire_server.engine.snapshot import Optional, register
 from gradwire_server.engine.sources import open_samples
 from gradwire_server.engine.streams import UNKNOWN_BATCHES, StreamBatches
 from gradwire_server.engine.transforms import build_transform
@@ -66,6 +67,12 @@ class TrainingRun:
             raise invalid("display_name", f"has more than {MAX_DISPLAY_NAME_LENGTH} characters")
         self._display_name = request.display_name
         self._cancel_on_disconnect = request.cancel_on_disconnect
+        require_client_state(request.client_state)
+        self._client_state = request.client_state
+        self._kept = Optional(
+            (handle, session.value(handle, f"kept_handles[{index}]"))
+            for index, handle in enumerate(request.kept_handles)
+        )
         self.model = find_model(session, request.name)
         transform = None
         if request.HasField("transform"):
@@ -430,7 +437,14 @@ class TrainingRun:
         name = checkpoint_name(self.name.removeprefix("runs/"), step)
         try:
             manifest = write_checkpoint(
-                session.storage, session, name, run=self.name, step=step, values=self._values
+                session.storage,
+                session,
+                name,
+                kept=self._kept,
+                client_state=self._client_state,
+                run=self.name,
+                step=step,
+                values=self._values,
             )
         except GradwireError as error:
             self._checked_step = before
