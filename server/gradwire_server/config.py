@@ -79,7 +79,7 @@ class Settings(BaseSettings):
         None, description="File to append to who did what, a JSON object a line."
     )
     metrics_address: str | None = Field(
-        None, description="HOST:PORT to serve metrics at, for Prometheus; none if not given."
+        None, description="HOST:PORT of the metrics for Prometheus, at /metrics; off by default."
     )
     otlp_endpoint: str | None = Field(
         None, description="http(s)://HOST:PORT of an OTLP receiver (gRPC) to send traces to."
@@ -228,18 +228,11 @@ class Settings(BaseSettings):
         """Whether callers must show a token."""
         return self.token is not None or self.tokens_file is not None
 
-    @field_validator("address", "health_address", "page_address")
+    @field_validator("address", "health_address", "page_address", "metrics_address")
     @classmethod
     def _check_address(cls, value: str | None) -> str | None:
         if value is not None:
             Address.parse(value)
-        return value
-
-    @field_validator("metrics_address")
-    @classmethod
-    def _check_metrics_address(cls, value: str | None) -> str | None:
-        if value is not None and Address.parse(value).path is not None:
-            raise ValueError(f'"{value}" is no HOST:PORT')
         return value
 
     @field_validator("otlp_endpoint")
@@ -304,7 +297,7 @@ class Settings(BaseSettings):
         if self.tls_client_ca_file is not None and self.tls is None:
             raise ValueError("tls_client_ca_file needs tls_certificate_file and tls_key_file")
         if not self.insecure:
-            for name in ("address", "page_address"):
+            for name in ("address", "page_address", "metrics_address"):
                 self._check_protected(name)
         return self
 

@@ -35,10 +35,12 @@ from gradwire_server.transport.front import FrontRpcs, installed_version
 from gradwire_server.transport.handlers import Handlers
 from gradwire_server.transport.health import SERVICE_NAME as HEALTH_SERVICE
 from gradwire_server.transport.health import Health
+from gradwire_server.transport.http_server import HttpServer
 from gradwire_server.transport.kept import KeptRpcs
 from gradwire_server.transport.listening import listen
 from gradwire_server.transport.options import server_options
 from gradwire_server.transport.routes import SERVICES
+from gradwire_server.transport.scraping import Scraping
 from gradwire_server.transport.tls import TlsFileError, server_credentials
 from gradwire_server.transport.traffic import Traffic, cut_off, shutting_down
 from gradwire_server.workers.devices import NoSuchDeviceError, find_devices, parse_devices
@@ -109,6 +111,7 @@ class Server:
         self._observer = Observer(metrics=self._metrics, audit=self._audit, tracing=self._tracing)
         self.health = Health(_parse_optional(settings.health_address))
         self.page = _make_page(settings)
+        self._scraping = self._make_scraping()
         self._grpc = self._make_grpc_server()
         self._listens = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -211,6 +214,15 @@ class Server:
         )
         return server
 
+    def _make_scraping(self) -> Scraping | None:
+        address = _parse_optional(self._settings.metrics_address)
+        if address is None or self._metrics is None:
+            return None
+        http = HttpServer(
+            "metrics", address, self._settings.tls, trusts_hosts=_trusts_hosts(self._settings)
+        )
+        return Scraping(self._metrics, self._tokens, self._audit, http)
+
     def _clean_storage(self) -> None:
         try:
             self.storage.require_writable()
@@ -238,8 +250,9 @@ class Server:
             if self.page is not None:
                 listen(self._grpc, Address.parse(self.page.rpc_address))
             name = "metrics_address"
-            if self._metrics is not None:
-                self._metrics.serve(Address.parse(str(self._settings.metrics_address)))
+            if self._scraping is not None:
+                await self._scraping.http.start()
+                log.info("metrics", address=str(self._scraping.http.address))
             name = "health_address"
             await self.health.start()
             name = "page_address"
@@ -256,8 +269,8 @@ class Server:
         if self.page is not None:
             await self.page.stop()
         await self.health.stop()
-        if self._metrics is not None:
-            await asyncio.to_thread(self._metrics.close)
+        if self._scraping is not None:
+            await self._scraping.http.stop()
         await self._grpc.stop(None)
         self._remove_socket()
 
@@ -291,8 +304,12 @@ def _make_page(settings: Settings) -> Page | None:
     address = _parse_optional(settings.page_address)
     if address is None:
         return None
-    trusts_hosts = settings.wants_token or settings.insecure
-    return Page(address, settings.tls, trusts_hosts=trusts_hosts)
+    return Page(address, settings.tls, trusts_hosts=_trusts_hosts(settings))
+
+
+def _trusts_hosts(settings: Settings) -> bool:
+    """Whether what is served over HTTP may be asked for by any name, see `HttpServer`."""
+    return settings.wants_token or settings.insecure
 
 
 def _open_storage(config: StorageConfig) -> Storage:

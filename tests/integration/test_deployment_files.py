@@ -244,6 +244,19 @@ def test_every_setting_that_deploy_names_is_a_setting() -> None:
             assert setting in Settings.model_fields, f"{path}: {name}"
 
 
+def test_prometheus_shows_a_token_that_it_is_given() -> None:
+    config = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
+    (job,) = config["scrape_configs"]
+    (secret,) = compose()["services"]["prometheus"]["secrets"]
+    assert job["authorization"]["credentials_file"] == f"/run/secrets/{secret}"
+    environment = compose()["services"]["gradwire-cpu"]["environment"]
+    assert compose()["secrets"][secret]["environment"] in environment
+    (endpoint,) = the("cpu", "ServiceMonitor")["spec"]["endpoints"]
+    named = endpoint["authorization"]["credentials"]["name"]
+    text = (KUBERNETES / "overlays" / "cpu" / "kustomization.yaml").read_text()
+    assert f"kubectl create secret generic {named} " in text
+
+
 def test_grafana_finds_its_data_and_its_dashboard() -> None:
     provisioning = DEPLOY / "grafana" / "provisioning"
     (source,) = yaml.safe_load((provisioning / "datasources" / "prometheus.yaml").read_text())[

@@ -1,10 +1,12 @@
 """Metrics of a real server, scraped by a real Prometheus where one is installed."""
 
+import http.client
 import json
 import os
 import re
 import shutil
 import signal
+import ssl
 import subprocess
 import time
 import urllib.parse
@@ -18,8 +20,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import gradwire
 from gradwire import nn, optim
-from gradwire.errors import LimitError, SessionLostError
+from gradwire.errors import AuthenticationError, LimitError, SessionLostError
 from gradwire.transport.channel import open_channel
+from gradwire.transport.tls import Tls
+from gradwire_server.access.identity import Role
+from gradwire_server.access.tokens import TokenEntry, append_token, new_token
+from tests.certificates import Authority
 from tests.processes import ServerProcess, Stubs, free_port
 
 RULES = Path(__file__).resolve().parents[2] / "deploy" / "prometheus"
@@ -181,6 +187,64 @@ def test_a_worker_that_is_restarted_is_counted(tmp_path: Path) -> None:
         session.close()
 
 
+def test_metrics_are_told_over_tls_to_monitors_and_admins_only(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    files = authority.issue("server")
+    tokens = {role: new_token() for role in Role}
+    for role, token in tokens.items():
+        append_token(tmp_path / "tokens", TokenEntry.of(token, "acme", role, None))
+    port = free_port()
+    watched = ServerProcess(
+        tmp_path,
+        metrics_address=f"127.0.0.1:{port}",
+        tokens_file=tmp_path / "tokens",
+        tls_certificate_file=files.certificate,
+        tls_key_file=files.key,
+        tls=Tls(ca_file=str(authority.file)),
+        address=f"127.0.0.1:{free_port()}",
+        audit_log_file=tmp_path / "audit",
+    )
+    context = ssl.create_default_context(cafile=authority.file)
+
+    def status(**headers: str) -> int:
+        connection = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=60)
+        connection.request("GET", "/metrics", headers=headers)
+        response = connection.getresponse()
+        assert (b"gradwire_worker_ready" in response.read()) == (response.status == 200)
+        connection.close()
+        return response.status
+
+    with watched:
+        answers = {role: status(authorization=f"Bearer {tokens[role]}") for role in Role}
+        assert answers == {
+            Role.ADMIN: 200,
+            Role.USER: 403,
+            Role.READ_ONLY: 403,
+            Role.MONITOR: 200,
+        }
+        assert status() == status(authorization="Bearer wrong") == 401
+        with pytest.raises(OSError, match="CERTIFICATE_VERIFY_FAILED"):
+            get(f"https://127.0.0.1:{port}/metrics")
+        with pytest.raises(AuthenticationError, match="needs the role user"):
+            gradwire.connect(watched.address, token=tokens[Role.MONITOR], ca_file=authority.file)
+    audit = [json.loads(line) for line in (tmp_path / "audit").read_text().splitlines()]
+    refused = [each["status"] for each in audit if each["method"] == "GET /metrics"]
+    assert sorted(refused) == ["PERMISSION_DENIED"] * 2 + ["UNAUTHENTICATED"] * 2
+    assert not any(token in json.dumps(audit) for token in tokens.values())
+
+
+def test_metrics_without_tokens_are_not_for_the_scripts_of_a_site(watched: Watched) -> None:
+    def status(host: str) -> int:
+        connection = http.client.HTTPConnection(watched.target, timeout=60)
+        connection.request("GET", "/metrics", headers={"host": host})
+        code = connection.getresponse().status
+        connection.close()
+        return code
+
+    assert status("attacker.example") == 421
+    assert status("localhost:9464") == 200
+
+
 def test_a_taken_port_keeps_the_server_from_starting(watched: Watched, tmp_path: Path) -> None:
     second = ServerProcess(tmp_path, metrics_address=watched.target)
     assert second.process.wait(60) == 2
@@ -192,6 +256,8 @@ def test_a_prometheus_scrapes_all_of_it(watched: Watched, tmp_path: Path) -> Non
     prometheus = installed("prometheus")
     config = (RULES / "prometheus.yml").read_text()
     config = config.replace("15s", "1s").replace("gradwire:9464", watched.target)
+    config = config.replace("/run/secrets/gradwire_token", str(tmp_path / "token"))
+    (tmp_path / "token").write_text("none is asked for")
     (tmp_path / "prometheus.yml").write_text(config)
     shutil.copy(RULES / "alerts.yml", tmp_path)
     address = f"127.0.0.1:{free_port()}"

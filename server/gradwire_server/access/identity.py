@@ -13,7 +13,7 @@ DEFAULT_TENANT = "default"
 
 
 class Role(StrEnum):
-    """What a caller may do. Each may also do what those below it may."""
+    """What a caller may do. See `includes`."""
 
     ADMIN = "admin"
     """See and use what all tenants have made, and look into the server."""
@@ -21,11 +21,14 @@ class Role(StrEnum):
     """Use what the own tenant has made, and make more."""
     READ_ONLY = "read-only"
     """Look at what the own tenant has made, and change nothing."""
+    MONITOR = "monitor"
+    """Read the metrics, which tell of all tenants, and nothing else. Admins may too."""
 
     def includes(self, needed: "Role") -> bool:
         """Whether this role may do what the needed one may."""
-        order = list(Role)
-        return order.index(self) <= order.index(needed)
+        if self is Role.ADMIN or self is needed:
+            return True
+        return self is Role.USER and needed is Role.READ_ONLY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

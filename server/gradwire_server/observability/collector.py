@@ -29,7 +29,7 @@ MAX_RUNS = 100
 
 
 class StateCollector(Collector):
-    """Reads the state of the server when Prometheus scrapes it, from a thread of its own.
+    """Reads the state of the server when Prometheus scrapes it.
 
     Args:
         pool: The workers.
@@ -53,27 +53,29 @@ class StateCollector(Collector):
         self._runs = runs
         self._lookout = lookout
         self._version = version
-        self.loop: asyncio.AbstractEventLoop | None = None
-        """Where the server runs; none while it does not listen."""
+        self._families: tuple[Metric, ...] = ()
 
-    def collect(self) -> Iterable[Metric]:
-        """Returns the metrics."""
-        if self.loop is None:
-            return ()
-        future = asyncio.run_coroutine_threadsafe(self._read(), self.loop)
-        return future.result(SCRAPE_TIMEOUT_SECONDS)
+    async def read(self) -> None:
+        """Reads the state; `collect` returns what was read last.
 
-    async def _read(self) -> list[Metric]:
-        sight = await self._lookout.look()
-        return [
+        Raises:
+            TimeoutError: It took longer than who scrapes would wait.
+        """
+        async with asyncio.timeout(SCRAPE_TIMEOUT_SECONDS):
+            sight = await self._lookout.look()
+        self._families = (
             InfoMetricFamily("gradwire", "The server.", {"version": self._version}),
             *self._sessions(),
-            *self._workers(),
             *_runs(self._runs.all()),
+            *self._workers(),
             *_commands(sight),
             *_counters(sight),
             *_devices(self._pool, sight),
-        ]
+        )
+
+    def collect(self) -> Iterable[Metric]:
+        """Returns the metrics."""
+        return self._families
 
     def _sessions(self) -> Iterator[Metric]:
         by_place = ("tenant", "worker", "device")

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus, on a port of their own.
+"""Metrics for Prometheus.
 
 What happens once a call is counted when it happens; everything else is read when somebody scrapes.
 The names of what concerns gRPC are OpenTelemetry's, see
@@ -6,29 +6,17 @@ https://opentelemetry.io/docs/specs/semconv/rpc/grpc/ and gRFC A66.
 """
 
 import asyncio
-from threading import Thread
 from typing import Any
-from wsgiref.simple_server import WSGIServer
 
-import structlog
-from prometheus_client import (
-    CollectorRegistry,
-    Gauge,
-    Histogram,
-    ProcessCollector,
-    start_http_server,
-)
-from prometheus_client import Counter as PrometheusCounter
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.exposition import choose_encoder
 
 from gradwire_server.buckets import SECONDS
 from gradwire_server.observability.collector import StateCollector
-from gradwire_server.transport.addresses import Address
-
-log = structlog.get_logger(__name__)
 
 
 class Metrics:
-    """Counts calls, and serves all metrics over HTTP.
+    """Counts calls, and tells all metrics.
 
     Args:
         collector: Reads everything else.
@@ -49,32 +37,30 @@ class Metrics:
         self._in_flight = Gauge(
             "gradwire_calls_in_flight", "Calls in progress.", registry=self._prometheus
         )
-        self._refusals = PrometheusCounter(
+        self._refusals = Counter(
             "gradwire_limit_refusals",
             "What was refused because of a limit, by the setting.",
             ("limit",),
             registry=self._prometheus,
         )
         self._children: dict[tuple[str, str], Any] = {}
-        self._server: tuple[WSGIServer, Thread] | None = None
 
-    def serve(self, address: Address) -> None:
-        """Begins to listen.
+    async def expose(self, accept: str) -> tuple[bytes, str]:
+        """Returns all metrics as text.
+
+        Args:
+            accept: What formats the reader takes, as in HTTP.
+
+        Returns:
+            The text, and the content type of its format.
 
         Raises:
-            OSError: The address is taken.
+            TimeoutError: The state could not be read in time.
         """
-        self._collector.loop = asyncio.get_running_loop()
-        self._server = start_http_server(address.port, address.host, self._prometheus)
-        log.info("metrics", address=str(address.with_port(self._server[0].server_port)))
-
-    def close(self) -> None:
-        """Ends listening, if it does."""
-        if self._server is not None:
-            server, _ = self._server
-            self._server = None
-            server.shutdown()
-            server.server_close()
+        await self._collector.read()
+        encode, content_type = choose_encoder(accept)
+        # Some thousands of lines: not for the event loop.
+        return await asyncio.to_thread(encode, self._prometheus), content_type
 
     def begin_call(self) -> None:
         """Counts a call that begins."""

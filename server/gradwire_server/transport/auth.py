@@ -47,28 +47,41 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
             return handler
         who = None
         try:
-            who = self._identify(handler_call_details)
-            _require_role(who, method)
+            metadata = handler_call_details.invocation_metadata
+            shown = next((v for k, v in metadata if k == "authorization"), "")
+            who = identify(self._tokens, shown)
+            require_role(who, needed_role(method), method.rpartition("/")[2])
         except GradwireError as error:
             self._observer.refuse(method.removeprefix("/"), who, error.to_status())
             return _refusal_like(handler, error)
         enter_call(who)
         return handler
 
-    def _identify(self, details: grpc.HandlerCallDetails) -> Caller:
-        if self._tokens is None:
-            return ANYBODY
-        shown = next((v for k, v in details.invocation_metadata if k == "authorization"), "")
-        return self._tokens.identify(shown)
+
+def identify(tokens: Tokens | None, authorization: str | bytes) -> Caller:
+    """Returns who calls.
+
+    Args:
+        tokens: Knows the callers; none if no token is asked for.
+        authorization: What was sent under that name; empty if nothing was.
+
+    Raises:
+        GradwireError: UNAUTHENTICATED.
+    """
+    return ANYBODY if tokens is None else tokens.identify(authorization)
 
 
-def _require_role(who: Caller, method: str) -> None:
-    needed = needed_role(method)
+def require_role(who: Caller, needed: Role, what: str) -> None:
+    """Checks that a caller may do something.
+
+    Raises:
+        GradwireError: PERMISSION_DENIED.
+    """
     if not who.role.includes(needed):
         raise GradwireError(
             Reason.PERMISSION_DENIED,
-            f"{method.rpartition('/')[2]} needs the role {needed}, and the token that was sent has "
-            f"the role {who.role}. Use another token.",
+            f"{what} needs the role {needed}, and the token that was sent has the role {who.role}. "
+            "Use another token.",
             metadata={"role": who.role.value, "needed_role": needed.value},
         )
 

@@ -123,20 +123,22 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
         load_settings(tmp_path / "absent.yaml")
 
 
+@pytest.mark.parametrize("setting", ["address", "page_address", "metrics_address"])
 @pytest.mark.parametrize("address", ["0.0.0.0:1", "[::]:1", "example.org:1"])
 def test_other_hosts_are_served_with_tls_and_tokens_unless_told_in_plain_words(
-    address: str,
+    setting: str, address: str
 ) -> None:
+    exposed: dict[str, Any] = {setting: address}
     tls: dict[str, Any] = {"tls_certificate_file": "cert.pem", "tls_key_file": "key.pem"}
     with pytest.raises(SettingsError, match=r"there is no TLS.*--plaintext.*--insecure"):
-        load_settings(address=address, token="secret")
+        load_settings(**exposed, token="secret")
     for given in ({"plaintext": True}, tls):
         with pytest.raises(SettingsError, match=r"there is no token.*GRADWIRE_TOKEN.*--insecure"):
-            load_settings(address=address, **given)
-        load_settings(address=address, token="secret", **given)
-        load_settings(address=address, tokens_file="tokens", **given)
-    load_settings(address=address, tls_client_ca_file="ca.pem", **tls)
-    load_settings(address=address, insecure=True)
+            load_settings(**exposed, **given)
+        load_settings(**exposed, token="secret", **given)
+        load_settings(**exposed, tokens_file="tokens", **given)
+    load_settings(**exposed, tls_client_ca_file="ca.pem", **tls)
+    load_settings(**exposed, insecure=True)
 
 
 def test_the_token_is_never_shown() -> None:
