@@ -22,6 +22,7 @@ def connect(
     client_certificate_file: str | os.PathLike[str] | None = None,
     client_key_file: str | os.PathLike[str] | None = None,
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+    exact: bool = True,
 ) -> Session:
     """Opens a session on a server and makes it the one that operations go to.
 
@@ -44,6 +45,9 @@ def connect(
         client_key_file: A PEM file with its key; None means the environment's
             GRADWIRE_CLIENT_KEY_FILE.
         timeout_seconds: How long to wait for an answer before giving the server up.
+        exact: Whether training steps are torch's own, to the last bit. With False, a step that
+            comes again and again is compiled in the background and then runs several times as
+            fast, with results that are equal within torch's tolerances.
 
     Raises:
         ServerUnavailableError: There is no server at the address.
@@ -60,18 +64,19 @@ def connect(
         server = Server(
             address or _embedded_address(), token=token, tls=tls, timeout_seconds=timeout_seconds
         )
-        return open_session(server)
+        return open_session(server, exact=exact)
 
 
-def open_session(server: Server, *, checkpoint: str = "") -> Session:
+def open_session(server: Server, *, checkpoint: str = "", exact: bool = True) -> Session:
     """Opens a session and makes it the one that operations go to.
 
     Args:
         server: The server; the connection to it becomes the session's.
         checkpoint: The checkpoint whose values it begins with; empty for none.
+        exact: See :func:`connect`; a checkpoint knows whether its session was.
     """
     with sessions_lock:
-        session = Session(server, convert=convert, checkpoint=checkpoint)
+        session = Session(server, convert=convert, checkpoint=checkpoint, exact=exact)
         push_session(session)
         return session
 

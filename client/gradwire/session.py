@@ -41,10 +41,13 @@ class Session(Recorder):
         server: The server; the connection to it becomes the session's.
         convert: Returns what to send in place of an argument that there is no encoding for.
         checkpoint: The checkpoint whose values it begins with; empty for none.
+        exact: Whether training steps are to be torch's own, to the last bit; a checkpoint knows
+            whether those of its session were.
 
     Attributes:
         name: ``sessions/{session}``.
         device: The device it runs on, such as ``cpu`` or ``cuda:0``.
+        exact: Whether training steps are torch's own, to the last bit.
         address: The server's address.
         timeout_seconds: How long to wait for an answer.
         max_message_bytes: The longest message that the server accepts.
@@ -63,6 +66,7 @@ class Session(Recorder):
         *,
         convert: Callable[[Any], Any],
         checkpoint: str = "",
+        exact: bool = True,
     ) -> None:
         self.address = server.address
         self.server = server
@@ -82,7 +86,7 @@ class Session(Recorder):
         else:
             created = self.call(
                 self._stub.CreateSession,
-                sessions_pb2.CreateSessionRequest(request_id=new_request_id()),
+                sessions_pb2.CreateSessionRequest(request_id=new_request_id(), exact=exact),
             ).session
         info = self.call(
             server_pb2_grpc.ServerServiceStub(self.channel).GetServerInfo,
@@ -90,6 +94,7 @@ class Session(Recorder):
         )
         self.num_threads = max((w.num_threads for w in info.workers), default=1)
         self.device: str = created.device
+        self.exact: bool = created.exact
         self.max_message_bytes: int = info.limits.max_message_bytes
         self.default_dtype = DTYPES["float32"]
         self.print_options: dict[str, Any] = {}

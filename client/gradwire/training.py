@@ -55,6 +55,7 @@ def train(
     checkpoint: bool | Options | None = None,
     ema: float | None = None,
     seed: int | None = None,
+    exact: bool = False,
     on_nonfinite: str = "raise",
     name: str = "",
     progress: bool | None = None,
@@ -119,6 +120,9 @@ def train(
         ema: The decay of an exponential moving average of the weights, such as 0.999. Evaluations
             use it; the run's ``averaged_state_dict`` has it.
         seed: Seeds the session's random numbers first.
+        exact: Whether the results are those of torch's own loop to the last bit, after a crash too.
+            By default steps may be compiled once there were many of the same, which is several
+            times as fast for small models; results are then equal within torch's tolerances.
         on_nonfinite: What to do when a loss or a gradient is not finite, instead of taking the
             step: ``"raise"``, ``"stop"`` or ``"skip"``.
         name: A name of the run for people.
@@ -175,6 +179,7 @@ def train(
         accumulate=accumulate,
         precision=precision_of(precision),
         seed=seed,
+        exact=exact,
         on_nonfinite=on_nonfinite_of(on_nonfinite),
         display_name=name,
         # Nobody else can make the batches of a stream.

@@ -17,6 +17,7 @@ async def test_a_session_is_created_found_listed_and_deleted(client: Client) -> 
     assert session.device == "cpu"
     assert session.worker == "worker-0"
     assert session.display_name == "mine"
+    assert session.exact
     assert session.expire_time.seconds > session.create_time.seconds
     name = session.name
     found = await client.sessions.GetSession(sessions_pb2.GetSessionRequest(name=name))
@@ -26,6 +27,13 @@ async def test_a_session_is_created_found_listed_and_deleted(client: Client) -> 
     await client.sessions.DeleteSession(sessions_pb2.DeleteSessionRequest(name=name))
     listed = await client.sessions.ListSessions(sessions_pb2.ListSessionsRequest())
     assert not listed.sessions
+
+
+async def test_a_session_may_be_asked_for_speed_rather_than_exactness(client: Client) -> None:
+    request = sessions_pb2.CreateSessionRequest(exact=False)
+    name = (await client.sessions.CreateSession(request)).session.name
+    found = await client.sessions.GetSession(sessions_pb2.GetSessionRequest(name=name))
+    assert not found.session.exact
 
 
 async def test_pages_list_every_session_once_oldest_first(client: Client) -> None:

@@ -40,6 +40,7 @@ def begin() -> tuple[Any, Run]:
     run = gradwire.train(
         model,
         (inputs, targets),
+        exact=True,
         loss=nn.MSELoss(),
         optimizer=optimizer,
         scheduler=gradwire.optim.lr_scheduler.CosineAnnealingLR(optimizer, 240),

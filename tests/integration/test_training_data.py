@@ -45,6 +45,7 @@ def weights_after(data: Any, **options: Any) -> list[np.ndarray[Any, Any]]:
     run = gradwire.train(
         model,
         data,
+        exact=True,
         loss=nn.CrossEntropyLoss(),
         optimizer=optim.SGD(model.parameters(), lr=0.1, momentum=0.9),
         **{"epochs": 3, "batch_size": 16, "progress": False, **options},
@@ -115,6 +116,7 @@ def test_a_model_written_in_python_trains_on_a_dataset() -> None:
         run = gradwire.train(
             model,
             data,
+            exact=True,
             loss=nn.functional.cross_entropy,
             optimizer=optim.Adam(model.parameters()),
             epochs=2,
@@ -145,6 +147,7 @@ def test_transforms_do_what_the_same_operations_do_in_a_local_loop() -> None:
     gradwire.train(
         model,
         datasets.upload("images", {"images": PIXELS, "labels": LABELS}),
+        exact=True,
         loss=nn.MSELoss(),
         optimizer=optim.SGD(model.parameters(), lr=0.1),
         epochs=2,
@@ -174,6 +177,7 @@ def augmented(data: Any, seed: int, **options: Any) -> tuple[Any, Any]:
     run = gradwire.train(
         model,
         data,
+        exact=True,
         loss=nn.CrossEntropyLoss(),
         optimizer=optim.SGD(model.parameters(), lr=0.1),
         batch_size=16,

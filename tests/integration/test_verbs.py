@@ -175,6 +175,7 @@ def test_train_equals_a_loop_over_a_data_loader_bit_for_bit(stubs: Stubs, model:
         batch_size=4,
         shuffle=True,
         seed=3,
+        exact=True,
     )
     events = [response.event for response in stubs.runs.Train(request)]
     expected, optimizer = local_net()

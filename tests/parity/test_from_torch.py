@@ -184,6 +184,7 @@ class TestTraining:
         result = gradwire.train(
             remote,
             (inputs, targets),
+            exact=True,
             loss=gradwire.nn.CrossEntropyLoss(),
             optimizer=gradwire.optim.SGD(remote.parameters(), lr=0.1, momentum=0.9),
             epochs=2,
@@ -239,6 +240,7 @@ class TestTraining:
         result = gradwire.train(
             remote,
             batches[0],
+            exact=True,
             loss=gradwire.nn.CrossEntropyLoss(),
             optimizer=gradwire.optim.SGD(remote.parameters(), lr=0.1),
             progress=False,

@@ -139,6 +139,7 @@ def test_a_model_trains_in_a_loop_on_the_server() -> None:
     result = gradwire.train(
         remote,
         (batch["pixel_values"], batch["labels"]),
+        exact=True,
         loss=lambda output, labels: gradwire.nn.functional.cross_entropy(output.logits, labels),
         optimizer=gradwire.optim.AdamW(remote.parameters(), lr=0.01),
         batch_size=4,

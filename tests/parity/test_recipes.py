@@ -101,6 +101,7 @@ def remote(optimizer: Callable[[Any, Any], Any], **options: Any) -> tuple[Any, R
     run = gradwire.train(
         model,
         data(),
+        exact=True,
         loss=gradwire.nn.CrossEntropyLoss(),
         optimizer=stepped,
         epochs=EPOCHS,

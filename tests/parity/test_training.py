@@ -84,6 +84,7 @@ def assert_trains_the_same(
     result: Run = gradwire.train(
         remote_model,
         arrays,
+        exact=True,
         loss=remote_loss,
         optimizer=remote_optimizer,
         progress=False,
@@ -206,6 +207,7 @@ def test_a_trained_model_can_be_trained_on_by_hand() -> None:
         lambda model, loss, optimizer: gradwire.train(
             model,
             data(),
+            exact=True,
             loss=loss,
             optimizer=optimizer,
             epochs=2,

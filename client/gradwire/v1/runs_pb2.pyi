@@ -70,7 +70,7 @@ RUN_STATE_FAILED: RunState
 RUN_STATE_CANCELLED: RunState
 
 class TrainRequest(_message.Message):
-    __slots__ = ("name", "request_id", "inputs", "targets", "loss", "optimizer", "epochs", "batch_size", "shuffle", "drop_last", "seed", "clip_grad_norm", "report_interval_seconds", "steps", "validation", "metrics", "scheduler", "clip_grad_value", "accumulate", "precision", "early_stopping", "checkpoint", "moving_average", "on_nonfinite", "display_name", "cancel_on_disconnect", "data", "transform", "evaluation_transform", "client_state", "kept_handles", "run")
+    __slots__ = ("name", "request_id", "inputs", "targets", "loss", "optimizer", "epochs", "batch_size", "shuffle", "drop_last", "seed", "clip_grad_norm", "report_interval_seconds", "steps", "validation", "metrics", "scheduler", "clip_grad_value", "accumulate", "precision", "early_stopping", "checkpoint", "moving_average", "on_nonfinite", "display_name", "cancel_on_disconnect", "data", "transform", "evaluation_transform", "client_state", "kept_handles", "run", "exact")
     NAME_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
@@ -103,6 +103,7 @@ class TrainRequest(_message.Message):
     CLIENT_STATE_FIELD_NUMBER: _ClassVar[int]
     KEPT_HANDLES_FIELD_NUMBER: _ClassVar[int]
     RUN_FIELD_NUMBER: _ClassVar[int]
+    EXACT_FIELD_NUMBER: _ClassVar[int]
     name: str
     request_id: str
     inputs: _containers.RepeatedCompositeFieldContainer[_values_pb2.Value]
@@ -135,7 +136,8 @@ class TrainRequest(_message.Message):
     client_state: bytes
     kept_handles: _containers.RepeatedScalarFieldContainer[int]
     run: str
-    def __init__(self, name: _Optional[str] = ..., request_id: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[_values_pb2.Value, _Mapping]]] = ..., targets: _Optional[_Iterable[_Union[_values_pb2.Value, _Mapping]]] = ..., loss: _Optional[_Union[_models_pb2.LossSpec, _Mapping]] = ..., optimizer: _Optional[_Union[_models_pb2.OptimizerSpec, _Mapping]] = ..., epochs: _Optional[int] = ..., batch_size: _Optional[int] = ..., shuffle: _Optional[bool] = ..., drop_last: _Optional[bool] = ..., seed: _Optional[int] = ..., clip_grad_norm: _Optional[float] = ..., report_interval_seconds: _Optional[float] = ..., steps: _Optional[int] = ..., validation: _Optional[_Union[Validation, _Mapping]] = ..., metrics: _Optional[_Iterable[_Union[Metric, _Mapping]]] = ..., scheduler: _Optional[_Union[Scheduler, _Mapping]] = ..., clip_grad_value: _Optional[float] = ..., accumulate: _Optional[int] = ..., precision: _Optional[_Union[Precision, str]] = ..., early_stopping: _Optional[_Union[EarlyStopping, _Mapping]] = ..., checkpoint: _Optional[_Union[CheckpointPolicy, _Mapping]] = ..., moving_average: _Optional[_Union[MovingAverage, _Mapping]] = ..., on_nonfinite: _Optional[_Union[OnNonFinite, str]] = ..., display_name: _Optional[str] = ..., cancel_on_disconnect: _Optional[bool] = ..., data: _Optional[_Union[_datasets_pb2.DataSource, _Mapping]] = ..., transform: _Optional[_Union[BatchTransform, _Mapping]] = ..., evaluation_transform: _Optional[_Union[BatchTransform, _Mapping]] = ..., client_state: _Optional[bytes] = ..., kept_handles: _Optional[_Iterable[int]] = ..., run: _Optional[str] = ...) -> None: ...
+    exact: bool
+    def __init__(self, name: _Optional[str] = ..., request_id: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[_values_pb2.Value, _Mapping]]] = ..., targets: _Optional[_Iterable[_Union[_values_pb2.Value, _Mapping]]] = ..., loss: _Optional[_Union[_models_pb2.LossSpec, _Mapping]] = ..., optimizer: _Optional[_Union[_models_pb2.OptimizerSpec, _Mapping]] = ..., epochs: _Optional[int] = ..., batch_size: _Optional[int] = ..., shuffle: _Optional[bool] = ..., drop_last: _Optional[bool] = ..., seed: _Optional[int] = ..., clip_grad_norm: _Optional[float] = ..., report_interval_seconds: _Optional[float] = ..., steps: _Optional[int] = ..., validation: _Optional[_Union[Validation, _Mapping]] = ..., metrics: _Optional[_Iterable[_Union[Metric, _Mapping]]] = ..., scheduler: _Optional[_Union[Scheduler, _Mapping]] = ..., clip_grad_value: _Optional[float] = ..., accumulate: _Optional[int] = ..., precision: _Optional[_Union[Precision, str]] = ..., early_stopping: _Optional[_Union[EarlyStopping, _Mapping]] = ..., checkpoint: _Optional[_Union[CheckpointPolicy, _Mapping]] = ..., moving_average: _Optional[_Union[MovingAverage, _Mapping]] = ..., on_nonfinite: _Optional[_Union[OnNonFinite, str]] = ..., display_name: _Optional[str] = ..., cancel_on_disconnect: _Optional[bool] = ..., data: _Optional[_Union[_datasets_pb2.DataSource, _Mapping]] = ..., transform: _Optional[_Union[BatchTransform, _Mapping]] = ..., evaluation_transform: _Optional[_Union[BatchTransform, _Mapping]] = ..., client_state: _Optional[bytes] = ..., kept_handles: _Optional[_Iterable[int]] = ..., run: _Optional[str] = ..., exact: _Optional[bool] = ...) -> None: ...
 
 class Validation(_message.Message):
     __slots__ = ("inputs", "targets", "batch_size", "every_steps", "data")
@@ -280,7 +282,7 @@ class RunCreated(_message.Message):
     def __init__(self, name: _Optional[str] = ...) -> None: ...
 
 class RunStarted(_message.Message):
-    __slots__ = ("num_samples", "batches_per_epoch", "num_steps", "device", "num_epochs", "display_name", "cancel_on_disconnect", "steps_per_epoch")
+    __slots__ = ("num_samples", "batches_per_epoch", "num_steps", "device", "num_epochs", "display_name", "cancel_on_disconnect", "exact", "steps_per_epoch")
     NUM_SAMPLES_FIELD_NUMBER: _ClassVar[int]
     BATCHES_PER_EPOCH_FIELD_NUMBER: _ClassVar[int]
     NUM_STEPS_FIELD_NUMBER: _ClassVar[int]
@@ -288,6 +290,7 @@ class RunStarted(_message.Message):
     NUM_EPOCHS_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     CANCEL_ON_DISCONNECT_FIELD_NUMBER: _ClassVar[int]
+    EXACT_FIELD_NUMBER: _ClassVar[int]
     STEPS_PER_EPOCH_FIELD_NUMBER: _ClassVar[int]
     num_samples: int
     batches_per_epoch: int
@@ -296,8 +299,9 @@ class RunStarted(_message.Message):
     num_epochs: int
     display_name: str
     cancel_on_disconnect: bool
+    exact: bool
     steps_per_epoch: int
-    def __init__(self, num_samples: _Optional[int] = ..., batches_per_epoch: _Optional[int] = ..., num_steps: _Optional[int] = ..., device: _Optional[str] = ..., num_epochs: _Optional[int] = ..., display_name: _Optional[str] = ..., cancel_on_disconnect: _Optional[bool] = ..., steps_per_epoch: _Optional[int] = ...) -> None: ...
+    def __init__(self, num_samples: _Optional[int] = ..., batches_per_epoch: _Optional[int] = ..., num_steps: _Optional[int] = ..., device: _Optional[str] = ..., num_epochs: _Optional[int] = ..., display_name: _Optional[str] = ..., cancel_on_disconnect: _Optional[bool] = ..., exact: _Optional[bool] = ..., steps_per_epoch: _Optional[int] = ...) -> None: ...
 
 class RunProgress(_message.Message):
     __slots__ = ("epoch", "step", "losses", "mean_loss", "learning_rates", "samples_per_second", "elapsed_seconds", "grad_norm", "remaining_seconds", "memory_bytes")
@@ -397,7 +401,7 @@ class RunEnded(_message.Message):
     def __init__(self, num_steps: _Optional[int] = ..., mean_loss: _Optional[float] = ..., elapsed_seconds: _Optional[float] = ..., state: _Optional[_Union[RunState, str]] = ..., reason: _Optional[str] = ..., failure: _Optional[_Union[_errors_pb2.Failure, _Mapping]] = ..., moving_average_model: _Optional[str] = ...) -> None: ...
 
 class Run(_message.Message):
-    __slots__ = ("name", "display_name", "state", "reason", "create_time", "end_time", "last_event", "step", "num_steps", "epoch", "num_epochs", "mean_loss", "validation", "device", "elapsed_seconds", "checkpoints", "num_recoveries", "model", "steps_per_epoch")
+    __slots__ = ("name", "display_name", "state", "reason", "create_time", "end_time", "last_event", "step", "num_steps", "epoch", "num_epochs", "mean_loss", "validation", "device", "elapsed_seconds", "checkpoints", "num_recoveries", "model", "steps_per_epoch", "exact")
     class ValidationEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -424,6 +428,7 @@ class Run(_message.Message):
     NUM_RECOVERIES_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     STEPS_PER_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    EXACT_FIELD_NUMBER: _ClassVar[int]
     name: str
     display_name: str
     state: RunState
@@ -443,7 +448,8 @@ class Run(_message.Message):
     num_recoveries: int
     model: str
     steps_per_epoch: int
-    def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., state: _Optional[_Union[RunState, str]] = ..., reason: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_event: _Optional[int] = ..., step: _Optional[int] = ..., num_steps: _Optional[int] = ..., epoch: _Optional[int] = ..., num_epochs: _Optional[int] = ..., mean_loss: _Optional[float] = ..., validation: _Optional[_Mapping[str, float]] = ..., device: _Optional[str] = ..., elapsed_seconds: _Optional[float] = ..., checkpoints: _Optional[_Iterable[str]] = ..., num_recoveries: _Optional[int] = ..., model: _Optional[str] = ..., steps_per_epoch: _Optional[int] = ...) -> None: ...
+    exact: bool
+    def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., state: _Optional[_Union[RunState, str]] = ..., reason: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_event: _Optional[int] = ..., step: _Optional[int] = ..., num_steps: _Optional[int] = ..., epoch: _Optional[int] = ..., num_epochs: _Optional[int] = ..., mean_loss: _Optional[float] = ..., validation: _Optional[_Mapping[str, float]] = ..., device: _Optional[str] = ..., elapsed_seconds: _Optional[float] = ..., checkpoints: _Optional[_Iterable[str]] = ..., num_recoveries: _Optional[int] = ..., model: _Optional[str] = ..., steps_per_epoch: _Optional[int] = ..., exact: _Optional[bool] = ...) -> None: ...
 
 class FeedRunRequest(_message.Message):
     __slots__ = ("name", "stream", "seq", "inputs", "targets", "ends_epoch", "ends_stream", "failure")

@@ -12,7 +12,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Session(_message.Message):
-    __slots__ = ("name", "device", "worker", "create_time", "last_use_time", "expire_time", "display_name", "tenant", "activity")
+    __slots__ = ("name", "device", "worker", "create_time", "last_use_time", "expire_time", "display_name", "tenant", "activity", "exact")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     WORKER_FIELD_NUMBER: _ClassVar[int]
@@ -22,6 +22,7 @@ class Session(_message.Message):
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
     ACTIVITY_FIELD_NUMBER: _ClassVar[int]
+    EXACT_FIELD_NUMBER: _ClassVar[int]
     name: str
     device: str
     worker: str
@@ -31,7 +32,8 @@ class Session(_message.Message):
     display_name: str
     tenant: str
     activity: SessionActivity
-    def __init__(self, name: _Optional[str] = ..., device: _Optional[str] = ..., worker: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_use_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., display_name: _Optional[str] = ..., tenant: _Optional[str] = ..., activity: _Optional[_Union[SessionActivity, _Mapping]] = ...) -> None: ...
+    exact: bool
+    def __init__(self, name: _Optional[str] = ..., device: _Optional[str] = ..., worker: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_use_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., display_name: _Optional[str] = ..., tenant: _Optional[str] = ..., activity: _Optional[_Union[SessionActivity, _Mapping]] = ..., exact: _Optional[bool] = ...) -> None: ...
 
 class SessionActivity(_message.Message):
     __slots__ = ("num_bytes", "num_steps", "num_waiting")
@@ -44,14 +46,16 @@ class SessionActivity(_message.Message):
     def __init__(self, num_bytes: _Optional[int] = ..., num_steps: _Optional[int] = ..., num_waiting: _Optional[int] = ...) -> None: ...
 
 class CreateSessionRequest(_message.Message):
-    __slots__ = ("request_id", "display_name", "device")
+    __slots__ = ("request_id", "display_name", "device", "exact")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
+    EXACT_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     display_name: str
     device: str
-    def __init__(self, request_id: _Optional[str] = ..., display_name: _Optional[str] = ..., device: _Optional[str] = ...) -> None: ...
+    exact: bool
+    def __init__(self, request_id: _Optional[str] = ..., display_name: _Optional[str] = ..., device: _Optional[str] = ..., exact: _Optional[bool] = ...) -> None: ...
 
 class CreateSessionResponse(_message.Message):
     __slots__ = ("session",)

@@ -103,10 +103,13 @@ def worker_table(response: server_pb2.GetServerInfoResponse) -> Table:
 
 def session_table(listed: list[sessions_pb2.Session]) -> Table:
     """Returns sessions as a table."""
-    table = Table("session", "tenant", "worker", "device", "display name", "created", "last used")
+    table = Table(
+        "session", "tenant", "worker", "device", "display name", "exact", "created", "last used"
+    )
     for session in listed:
         table.add_row(
             *(session.name, session.tenant, session.worker, session.device, session.display_name),
+            "yes" if session.exact else "no",
             *(time_text(session.create_time), time_text(session.last_use_time)),
         )
     return table

@@ -101,11 +101,14 @@ def all_runs(stubs: ServerStubs) -> Iterator[runs_pb2.Run]:
 
 def run_table(runs: list[runs_pb2.Run]) -> Table:
     """Returns a table of runs."""
-    table = Table("run", "name", "state", "step", "epoch", "loss", "validation", "time", "created")
+    table = Table(
+        "run", "name", "state", "exact", "step", "epoch", "loss", "validation", "time", "created"
+    )
     for run in runs:
         reason = f" ({run.reason})" if run.reason else ""
         table.add_row(
             *(run.name.removeprefix(PREFIX), run.display_name, state_name(run.state) + reason),
+            "yes" if run.exact else "no",
             *(f"{run.step}/{run.num_steps}", f"{run.epoch}/{run.num_epochs}"),
             f"{run.mean_loss:.4g}",
             ", ".join(f"{name} {value:.4g}" for name, value in sorted(run.validation.items())),

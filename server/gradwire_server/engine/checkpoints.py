@@ -127,6 +127,7 @@ def write_checkpoint(
             session=session.name,
             num_commands=session.num_commands,
             last_seq=session.last_seq,
+            exact=session.exact,
             next_handle=1 + session.last_client_handle,
             left_out={str(handle): why for handle, why in left_out.items()},
             models=tuple(session.models),

@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -37,6 +38,9 @@ from gradwire_server.storage import Storage
 from gradwire_server.storage.checkpoints import UNCHANGING
 
 log = structlog.get_logger(__name__)
+
+TURN_SECONDS = 0.0005
+"""How long a run that is alone on the worker steps on in one turn."""
 
 
 class Engine:
@@ -84,13 +88,16 @@ class Engine:
         """Whether there is anything to do."""
         return bool(self._ready)
 
-    def open_session(self, session_id: int, name: str, tenant: str = "") -> None:
+    def open_session(
+        self, session_id: int, name: str, tenant: str = "", *, exact: bool = True
+    ) -> None:
         """Makes a session.
 
         Args:
             session_id: What `call` knows it by.
             name: `sessions/{session}`.
             tenant: Whose it is.
+            exact: Whether its training steps are torch's own, to the last bit.
         """
         self._activate(None)
         session = Session(
@@ -100,6 +107,7 @@ class Engine:
             storage=self._storage,
             tenant=tenant,
             quotas=self._quotas,
+            exact=exact,
         )
         self._queues[session_id] = Queue(session, tenant)
         self._holdings.add(tenant, session.budget)
@@ -196,7 +204,10 @@ class Engine:
         }
 
     def turn(self) -> None:
-        """Gives the next tenant's next session its turn: one command, or one step of a run."""
+        """Gives the next tenant's next session its turn: one command, or one step of a run.
+
+        A run takes as many steps as fit into `TURN_SECONDS` while nobody else waits.
+        """
         queue = self._ready.take()
         self._activate(queue.session)
         lane = queue.ready.popleft()
@@ -206,6 +217,8 @@ class Engine:
         if queue.session is None:
             more = task.advance()
         else:
+            alone = not self._ready and not queue.ready and not queue.parked
+            queue.session.turn_until = time.monotonic() + TURN_SECONDS if alone else 0.0
             self._ceiling.lower(queue.session.budget.room_bytes())
             try:
                 more = task.advance()

@@ -62,6 +62,7 @@ class Recipe:
     checkpoint_every_seconds: float
     keep_last: int
     best_monitor: Monitor | None
+    exact: bool
 
 
 def read_recipe(
@@ -123,6 +124,7 @@ def read_recipe(
         best_monitor=_monitor(policy.monitor, policy.direction, monitored, "checkpoint.monitor")
         if policy.keep_best
         else None,
+        exact=request.exact,
     )
 
 

@@ -46,6 +46,7 @@ class Session:
         storage: Where durable data is.
         tenant: Whose it is.
         quotas: The quotas in force; those among `limits` if none are given.
+        exact: Whether its training steps are torch's own, to the last bit.
 
     Attributes:
         num_commands: How many calls that may change it were carried out.
@@ -53,6 +54,7 @@ class Session:
         failed_seq: The number of the last one that failed.
         runs: Its runs that have not ended, by name.
         series: What its checkpoints are called, those of runs aside.
+        turn_until: Until when, by `time.monotonic`, a run may take more than one step in this turn.
     """
 
     def __init__(
@@ -64,8 +66,10 @@ class Session:
         storage: Storage,
         tenant: str = "",
         quotas: Quotas | None = None,
+        exact: bool = True,
     ) -> None:
         self.name = name
+        self.exact = exact
         self.device = device
         self.limits = limits
         self.storage = storage
@@ -76,6 +80,7 @@ class Session:
         self.models: dict[str, Model] = {}
         self.failed_seq = self.last_seq = 0
         self.num_steps = 0
+        self.turn_until = 0.0
         self.budget = Budget(limits.max_session_bytes, self._held)
         self._intrinsics = Intrinsics(device, self.budget)
         self._callables = Callables(device, lambda name, path: self.registry.resolve(name, path))  # noqa: PLW0108  # not there yet

@@ -74,6 +74,8 @@ class TrainingRun:
             for index, handle in enumerate(request.kept_handles)
         )
         self.model = find_model(session, request.name)
+        self._model_id = self.model.name.rpartition("/")[2]
+        self._parameters: Sequence[torch.nn.Parameter] = ()
         transform = None
         if request.HasField("transform"):
             transform = build_transform(session, request.transform, "transform")
@@ -130,7 +132,7 @@ class TrainingRun:
                 torch.manual_seed(request.seed)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "wish": "", "_checkpoint_at": 0.0}
+        return {**vars(self), "wish": "", "_checkpoint_at": 0.0, "_parameters": ()}
 
     def begin(self, session: Session) -> Events:
         """Trains from the start on."""
@@ -146,6 +148,7 @@ class TrainingRun:
                 device=str(session.device),
                 display_name=self._display_name,
                 cancel_on_disconnect=self._cancel_on_disconnect,
+                exact=self._recipe.exact,
             )
         )
         yield from self._follow(session)
@@ -162,6 +165,7 @@ class TrainingRun:
 
     def _follow(self, session: Session) -> Events:
         self._checkpoint_at = time.monotonic()
+        self._parameters = tuple(self.model.module.parameters())
         held = (self.optimizer, self._batches.tensors, self._best_state or {})
         with session.pinning(*held), self._training():
             if not self.progress.step:
@@ -184,10 +188,14 @@ class TrainingRun:
                     yield self._report(session)
                     raise
                 epoch_ended = self._batch == self._batches.num_batches
-                due = epoch_ended or self._is_done() or self.progress.is_due()
-                yield self._report(session) if stepped and (due or self._bad) else []
+                if stepped and (
+                    epoch_ended or self._bad or self._is_done() or self.progress.is_due()
+                ):
+                    yield self._report(session)
                 if stepped:
                     yield from self._after_step(session, epoch_ended=epoch_ended)
+                if time.monotonic() >= session.turn_until:
+                    yield []
             yield from self._finish(session)
 
     def close(self, session: Session) -> None:
@@ -210,10 +218,12 @@ class TrainingRun:
 
     def _advance(self, session: Session) -> bool:
         """Takes in the next batch; returns whether that made a step."""
-        find_model(session, self.model.name)
+        if self.model is not session.models.get(self._model_id):
+            find_model(session, self.model.name)
         if self._batch == self._batches.num_batches:
             self._epoch += 1
             self._batch = 0
+            self._parameters = tuple(self.model.module.parameters())
             self._batches.begin_epoch()
             self.progress.begin_epoch(self._epoch)
         # Another call may have switched it to evaluation.
@@ -293,7 +303,7 @@ class TrainingRun:
 
     def _clip(self) -> None:
         """Notes the norm of the gradients, and clips them as the recipe says."""
-        parameters = [p for p in self.model.module.parameters() if p.grad is not None]
+        parameters = [p for p in self._parameters if p.grad is not None]
         self._grad_norm = total_norm([p.grad for p in parameters])
         if self._recipe.clip_grad_norm is not None:
             torch.nn.utils.clip_grad_norm_(parameters, self._recipe.clip_grad_norm)

@@ -66,6 +66,7 @@ class Record:
                 run.num_epochs = event.started.num_epochs
                 run.steps_per_epoch = event.started.steps_per_epoch
                 run.device = event.started.device
+                run.exact = event.started.exact
                 self._report(0, kind)
             case "progress":
                 progress = event.progress

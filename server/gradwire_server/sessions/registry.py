@@ -120,7 +120,9 @@ class SessionRegistry:
             return await start()
         return await self._requests.run(request_id, method, payload, start, owner=caller().tenant)
 
-    async def create(self, *, device: str = "", display_name: str = "") -> Session:
+    async def create(
+        self, *, device: str = "", display_name: str = "", exact: bool = True
+    ) -> Session:
         """Makes a session on the least loaded worker; waits for a worker to be ready.
 
         Raises:
@@ -137,7 +139,7 @@ class SessionRegistry:
             while True:
                 worker = await self.placement.choose(device)
                 with contextlib.suppress(LinkLostError):
-                    return await self._open(worker, display_name)
+                    return await self._open(worker, display_name, exact=exact)
         except BaseException:
             self.quotas.give_back(Quota.SESSIONS, tenant)
             raise
@@ -185,6 +187,7 @@ class SessionRegistry:
                     checkpoint.display_name,
                     name=name,
                     owner=owner,
+                    exact=checkpoint.exact,
                     num_commands=checkpoint.num_commands if continues else 0,
                     last_seq=checkpoint.last_seq if continues else 0,
                 )
@@ -206,6 +209,7 @@ class SessionRegistry:
                 session.display_name,
                 name=session.name,
                 owner=session.owner,
+                exact=session.exact,
                 number=next(self._numbers),
             )
             with contextlib.suppress(LinkLostError):
@@ -339,7 +343,7 @@ class SessionRegistry:
 
     async def _open_on_worker(self, session: Session) -> None:
         session.worker.num_sessions += 1
-        opened = sessions_pb2.Session(name=session.name, tenant=session.owner)
+        opened = sessions_pb2.Session(name=session.name, tenant=session.owner, exact=session.exact)
         frame = Frame(
             kind=FrameKind.OPEN_SESSION,
             session=session.number,

@@ -38,6 +38,7 @@ class Session:
         limits: The limits in force.
         owner: The tenant that it belongs to.
         display_name: A name for people.
+        exact: Whether its training steps are torch's own, to the last bit.
         num_commands: How many calls that may change it were carried out, if it was restored.
         last_seq: The number of the last message of its Execute stream, if it was restored.
     """
@@ -52,6 +53,7 @@ class Session:
         limits: Limits,
         owner: str,
         display_name: str = "",
+        exact: bool = True,
         num_commands: int = 0,
         last_seq: int = 0,
     ) -> None:
@@ -63,6 +65,7 @@ class Session:
         self.link = link
         self.owner = owner
         self.display_name = display_name
+        self.exact = exact
         self.create_time = datetime.now(UTC)
         self.num_pending = 0
         self.ends_with_runs = False

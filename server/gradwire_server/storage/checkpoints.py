@@ -62,6 +62,7 @@ class Manifest:
         session: The session.
         num_commands: How many calls that may change it were carried out in the session by then.
         last_seq: The number of the last message of its Execute stream by then.
+        exact: Whether the session is exact.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Manifest:
     session: str = ""
     num_commands: int = 0
     last_seq: int = 0
+    exact: bool = True
     next_handle: int = 1
     run: str = ""
     step: int = 0

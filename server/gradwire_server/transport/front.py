@@ -58,7 +58,9 @@ class FrontRpcs:
 
         async def create() -> Frame:
             session = await self._registry.create(
-                device=request.device, display_name=request.display_name
+                device=request.device,
+                display_name=request.display_name,
+                exact=request.exact if request.HasField("exact") else True,
             )
             note_resource(session.name, request.request_id)
             response = sessions_pb2.CreateSessionResponse(session=session_message(session))
@@ -151,6 +153,7 @@ def session_message(session: Session) -> sessions_pb2.Session:
         worker=session.worker.id,
         display_name=session.display_name,
         tenant=session.owner,
+        exact=session.exact,
     )
     message.create_time.CopyFrom(_timestamp(session.create_time))
     message.last_use_time.CopyFrom(_timestamp(session.last_use_time))

@@ -145,7 +145,7 @@ def _take(frame: Frame, engine: Engine, answers: FrameAnswers) -> bool:
             engine.call(frame.call, frame.session, method, frame.payload, trace)
         case FrameKind.OPEN_SESSION:
             opened = sessions_pb2.Session.FromString(frame.payload)
-            engine.open_session(frame.session, opened.name, opened.tenant)
+            engine.open_session(frame.session, opened.name, opened.tenant, exact=opened.exact)
             answers.reply(frame.call, b"")
         case FrameKind.CLOSE_SESSION:
             engine.close_session(frame.session)
