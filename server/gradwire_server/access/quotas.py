@@ -85,14 +85,17 @@ class Quotas:
         self._clock = clock
         self._used: Counter[tuple[Quota, str]] = Counter()
         self._in_all: Counter[Quota] = Counter()
-        self._buckets: dict[str, _Bucket] = {}
+        self._found: dict[tuple[Quota, str | None], float] = {}
+        self._bucket_in_all = self._new_bucket(None)
+        self._buckets: dict[str, tuple[_Bucket | None, _Bucket | None]] = {}
 
     def limit(self, quota: Quota, tenant: str | None = None) -> float:
         """Returns a tenant's limit, or if none is given that of all together; 0 for none."""
-        if tenant is None:
-            return float(getattr(self._limits, quota.in_all))
-        own = self._tenants.get(tenant, {}).get(quota.in_all)
-        return float(getattr(self._limits, quota.of_tenant) if own is None else own)
+        key = (quota, tenant)
+        found = self._found.get(key)
+        if found is None:
+            found = self._found[key] = self._find(quota, tenant)
+        return found
 
     def has_limits(self, quota: Quota) -> bool:
         """Whether anybody's use of something is limited."""
@@ -171,14 +174,12 @@ class Quotas:
         wait, whose = self._wait(tenant)
         if wait > 0:
             raise self._refusal(Quota.REQUESTS_PER_SECOND, whose, wait)
-        for bucket in self._buckets_of(tenant):
-            bucket.take()
+        self._take_of_buckets(tenant)
 
     def delay_of_request(self, tenant: str) -> float:
         """Counts a request that is to wait rather than be refused; returns how many seconds."""
         wait, _ = self._wait(tenant)
-        for bucket in self._buckets_of(tenant):
-            bucket.take()
+        self._take_of_buckets(tenant)
         return wait
 
     def _require(self, quota: Quota, tenant: str | None, amount: float) -> None:
@@ -196,30 +197,34 @@ class Quotas:
             quota, whose, setting, limit, amount, retry_after_seconds=retry_after_seconds
         )
 
+    def _find(self, quota: Quota, tenant: str | None) -> float:
+        if tenant is None:
+            return float(getattr(self._limits, quota.in_all))
+        own = self._tenants.get(tenant, {}).get(quota.in_all)
+        return float(getattr(self._limits, quota.of_tenant) if own is None else own)
+
     def _wait(self, tenant: str) -> tuple[float, str | None]:
         """Returns how long a request would have to wait, and for whose quota."""
-        waits = [
-            (bucket.wait(), whose)
-            for whose, bucket in zip((None, tenant), self._both(tenant), strict=True)
-            if bucket is not None
-        ]
-        return max(waits, key=lambda each: each[0], default=(0.0, None))
+        in_all, own = self._buckets_of(tenant)
+        wait_in_all = 0.0 if in_all is None else in_all.wait()
+        wait_of_own = 0.0 if own is None else own.wait()
+        return (wait_of_own, tenant) if wait_of_own > wait_in_all else (wait_in_all, None)
 
-    def _buckets_of(self, tenant: str) -> "Iterator[_Bucket]":
-        return (bucket for bucket in self._both(tenant) if bucket is not None)
+    def _take_of_buckets(self, tenant: str) -> None:
+        for bucket in self._buckets_of(tenant):
+            if bucket is not None:
+                bucket.take()
 
-    def _both(self, tenant: str) -> "tuple[_Bucket | None, _Bucket | None]":
+    def _buckets_of(self, tenant: str) -> "tuple[_Bucket | None, _Bucket | None]":
         """Returns the bucket of all together and that of a tenant."""
-        return self._bucket("", None), self._bucket(tenant, tenant)
+        found = self._buckets.get(tenant)
+        if found is None:
+            found = self._buckets[tenant] = (self._bucket_in_all, self._new_bucket(tenant))
+        return found
 
-    def _bucket(self, key: str, tenant: str | None) -> "_Bucket | None":
+    def _new_bucket(self, tenant: str | None) -> "_Bucket | None":
         rate = self.limit(Quota.REQUESTS_PER_SECOND, tenant)
-        if not rate:
-            return None
-        bucket = self._buckets.get(key)
-        if bucket is None:
-            bucket = self._buckets[key] = _Bucket(rate, self._clock)
-        return bucket
+        return _Bucket(rate, self._clock) if rate else None
 
 
 class _Bucket:

@@ -120,10 +120,12 @@ def find_model(session: Session, name: str) -> Model:
     """
     start = f"{session.name}/models/"
     model_id = name.removeprefix(start)
-    if not name.startswith(start) or not MODEL_ID.fullmatch(model_id):
-        raise invalid("name", f"{name!r} is not of the form sessions/{{session}}/models/{{model}}")
-    model = session.models.get(model_id)
+    model = session.models.get(model_id) if name.startswith(start) else None
     if model is None:
+        if not name.startswith(start) or not MODEL_ID.fullmatch(model_id):
+            raise invalid(
+                "name", f"{name!r} is not of the form sessions/{{session}}/models/{{model}}"
+            )
         raise GradwireError(
             Reason.MODEL_NOT_FOUND,
             f"{session.name} has no model {model_id!r}; it was deleted or never "

@@ -14,6 +14,8 @@ from gradwire_server.transport.grpc_types import Context
 OK = status_pb2.Status(code=code_pb2.OK)
 CANCELLED = status_pb2.Status(code=code_pb2.CANCELLED)
 
+_CODES = {number: name for name, number in code_pb2.Code.items()}
+
 
 class Observer:
     """Counts, traces and records calls, as far as the settings ask for it.
@@ -53,7 +55,7 @@ class Observer:
 
     def end(self, call: Call, status: status_pb2.Status) -> None:
         """Takes note of how a call ended."""
-        code = code_pb2.Code.Name(status.code) if status.code in code_pb2.Code.values() else ""
+        code = _CODES.get(status.code, "")
         if self._metrics is not None:
             seconds = perf_counter() - call.begun_at
             self._metrics.end_call(call.method, code, seconds, limit=_limit_of(status))
@@ -70,7 +72,7 @@ class Observer:
             who: Who called; none if that is not known.
             status: Why.
         """
-        code = code_pb2.Code.Name(status.code)
+        code = _CODES[status.code]
         call = Call(method=method)
         if self._metrics is not None:
             self._metrics.begin_call()

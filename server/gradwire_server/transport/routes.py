@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from enum import Enum, auto
+from functools import cache
 
 from google.protobuf.descriptor import ServiceDescriptor
 
@@ -127,6 +128,7 @@ _PACKAGE = SERVICES[0].file.package
 _CHANNELZ_PREFIX = "/grpc.channelz."
 
 
+@cache
 def needed_role(path: str) -> Role:
     """Returns the least role that may call a method.
 

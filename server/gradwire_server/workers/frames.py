@@ -61,9 +61,9 @@ class FrameKind(IntEnum):
     """A call failed; the payload is a `google.rpc.Status`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Frame:
-    """One frame.
+    """One frame. Once it is sent nobody changes it; freezing it would make each cost more.
 
     Attributes:
         kind: What it says.

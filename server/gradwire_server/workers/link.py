@@ -11,7 +11,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from typing import Protocol
@@ -37,7 +37,7 @@ class LinkLostError(Exception):
     """The worker at the other end is gone, and with it everything it held."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class PendingCall:
     """A call that was sent.
 
@@ -161,7 +161,8 @@ class SocketLink:
         else:
             self._pending[number] = reply
             self._sent_time = time.perf_counter()
-            self.send(replace(frame, call=number))
+            frame.call = number
+            self.send(frame)
             if self._answers_promptly and len(self._pending) == 1 and not self._outbox:
                 self._wait_promptly()
         return PendingCall(reply=reply, cancel=partial(self._cancel, number))
@@ -174,7 +175,8 @@ class SocketLink:
             stream.lose(_lost_error())
         else:
             self._pending[number] = stream
-            self.send(replace(frame, call=number))
+            frame.call = number
+            self.send(frame)
         return stream
 
     def send(self, frame: Frame) -> None:
@@ -347,7 +349,8 @@ class _LargeFrame:
         return count
 
     def frame(self) -> Frame:
-        return replace(self._head, payload=self._payload.getvalue())
+        self._head.payload = self._payload.getvalue()
+        return self._head
 
 
 def _lost_error() -> LinkLostError:

@@ -11,9 +11,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import FrameType
+from typing import Self
 
 import structlog
 
@@ -48,18 +47,19 @@ class Watchdog:
             signal.signal(signal.SIGALRM, self._interrupt)
             threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
-    @contextmanager
-    def watch(self) -> Iterator[None]:
-        """Watches the block.
+    def watch(self) -> Self:
+        """Returns what watches a block.
 
         Raises:
             GradwireError: It took too long; LIMIT_EXCEEDED, raised in the midst of it.
         """
+        return self
+
+    def __enter__(self) -> None:
         self._began = time.monotonic()
-        try:
-            yield
-        finally:
-            self._began = None
+
+    def __exit__(self, *_: object) -> None:
+        self._began = None
 
     def _watch(self) -> None:
         wait_seconds = min(self._limit_seconds / _LOOKS_PER_LIMIT, _LONGEST_WAIT_SECONDS)
