@@ -1,7 +1,6 @@
 """The progress bar of a run, in a terminal or a notebook."""
 
 import sys
-from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
 
@@ -9,6 +8,18 @@ from tqdm.auto import tqdm
 
 from gradwire.history import History
 from gradwire.v1 import runs_pb2
+
+_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{unit}]"
+"""What there is to tell stands where tqdm has the unit; time left first, as narrow ones are cut."""
+
+_CHANGES = {
+    ("QUEUED", "WORKER_DIED"): "its worker died; it goes on from its last checkpoint",
+    ("QUEUED", "SERVER_RESTARTED"): "the server was restarted; it goes on from its last checkpoint",
+    ("RUNNING", "WORKER_DIED"): "running again",
+    ("RUNNING", "SERVER_RESTARTED"): "running again",
+    ("PAUSED", "SERVER_STOPPED"): "rests until the server is started again",
+}
+"""What changes of state are, in words, by state and reason."""
 
 
 class ProgressBar:
@@ -20,9 +31,9 @@ class ProgressBar:
     """
 
     def __init__(self, show: bool | None = None, *, title: str = "") -> None:
-        visible = _is_interactive() if show is None else show
+        self._visible = _is_interactive() if show is None else show
         self._title = title
-        self._bar: Any = tqdm(disable=not visible, unit="step", dynamic_ncols=True)
+        self._bar: Any = None
 
     def __enter__(self) -> Self:
         return self
@@ -33,48 +44,60 @@ class ProgressBar:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()
 
     def begin(self, history: History) -> None:
         """Shows how far a run is that has begun."""
         started = history.started
-        self._bar.total = started.num_steps or None
-        self._bar.set_description(self._title or f"training on {started.device}")
-        # What others have waited for does not count for the rate.
-        self._bar.initial = history.progress.step
-        self._bar.n = history.progress.step
-        self._bar.refresh()
+        self._bar = tqdm(
+            disable=not self._visible,
+            desc=self._title or f"training on {started.device}",
+            total=started.num_steps or None,
+            initial=history.progress.step,
+            unit=_facts(history),
+            bar_format=_FORMAT,
+            dynamic_ncols=True,
+        )
 
     def update(self, event: runs_pb2.RunEvent, history: History) -> None:
         """Shows an event; `history` has it already."""
-        bar = self._bar
         match event.WhichOneof("event"):
             case "started":
                 self.begin(history)
             case "progress" | "validation":
-                bar.update(history.progress.step - bar.n)
-                bar.set_postfix_str(", ".join(_facts(history)), refresh=False)
+                if self._bar is None:
+                    self.begin(history)
+                self._bar.unit = _facts(history)
+                self._bar.update(history.progress.step - self._bar.n)
             case "warning":
-                bar.write(f"warning: {event.warning.message}", file=sys.stderr)
+                self._write(f"warning: {event.warning.message}")
             case "state_change":
-                change = event.state_change
-                state = history.state.lower()
-                text = f"{state} at step {change.step}: {change.reason}"
-                if not bar.disable:
-                    bar.write(text, file=sys.stderr)
+                state, reason = history.state, history.reason
+                words = _CHANGES.get((state, reason), state.lower())
+                self._write(f"after step {event.state_change.step}: {words}")
             case "ended":
+                if self._bar is None:
+                    self.begin(history)
                 if history.state != "SUCCEEDED" or history.reason:
-                    bar.set_description(f"{history.state.lower()} {history.reason}".strip())
-                bar.refresh()
+                    self._bar.set_description(f"{history.state.lower()} {history.reason}".strip())
+                self._bar.refresh()
+
+    def _write(self, text: str) -> None:
+        if self._visible:
+            tqdm.write(text, file=sys.stderr)
 
 
-def _facts(history: History) -> Iterable[str]:
+def _facts(history: History) -> str:
     progress, started = history.progress, history.started
-    yield f"epoch {progress.epoch}/{started.num_epochs}"
-    yield f"loss {progress.mean_loss:.4f}"
+    passed, left = map(tqdm.format_interval, (progress.elapsed_seconds, progress.remaining_seconds))
+    facts = [f"{passed}<{left if started.num_steps else '?'}"]
+    facts.append(f"epoch {progress.epoch}/{started.num_epochs or '?'}")
+    facts.append(f"loss {progress.mean_loss:.4g}")
     for name, value in history.validation.items():
-        yield f"{name.replace('_', ' ')} {value:.4f}"
-    yield f"{progress.samples_per_second:.0f} samples/s"
+        facts.append(f"{name.replace('validation_', 'val ').replace('_', ' ')} {value:.4g}")
+    facts.append(f"{tqdm.format_sizeof(progress.samples_per_second)} samples/s")
+    return ", ".join(facts)
 
 
 def _is_interactive() -> bool:

@@ -62,12 +62,13 @@ def test_the_loop_prints_what_it_prints_with_torch(tmp_path: Path) -> None:
     assert printed == run(sys.executable, local, folder=tmp_path)
 
 
-def test_the_demo_learns_digits_as_torch_does(tmp_path: Path) -> None:
+def test_the_demo_learns_digits_as_torch_does_and_survives_a_killed_worker(tmp_path: Path) -> None:
     printed = run(sys.executable, EXAMPLES / "digits.py", folder=tmp_path)
 
-    assert len(accuracies(printed)) == 4
+    assert len(accuracies(printed)) == 5
     assert min(accuracies(printed)) >= 95
     assert printed.count("losses are equal to the last bit") == 2
+    assert re.search(r"killed after step \d+; .* are equal bit for bit", printed)
     assert (tmp_path / "outputs" / "digits.png").stat().st_size > 10_000
 
 

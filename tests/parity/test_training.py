@@ -322,7 +322,7 @@ def test_the_progress_bar_tells_device_loss_and_evaluations(
     assert "training on cpu" in shown.err
     assert "18/18" in shown.err
     assert "epoch 3/3, loss " in shown.err
-    assert "validation loss " in shown.err
+    assert "val loss " in shown.err
     assert "samples/s" in shown.err
 
     gradwire.train(model, data(), **options)
