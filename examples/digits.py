@@ -301,6 +301,7 @@ def main() -> None:
     with gradwire.connect() as session:
         print(f"Connected to {session.address}, which computes on {session.device}.\n")
         looped = train_in_a_loop(gradwire, data, name="gradwire, loop", device=session.device)
+        # It stays there: the next time it is known by its contents, and nothing moves.
         columns = {"pixels": data.train_pixels, "labels": data.train_labels}
         dataset = gradwire.datasets.upload(DATASET, columns)
         trained = train_on_the_server(dataset, data, name="gradwire.train")
@@ -310,7 +311,6 @@ def main() -> None:
             name = "gradwire.train, killed"
             killed = train_on_the_server(dataset, data, name=name, worker=worker_of(session))
             results.append(killed)
-        gradwire.datasets.delete(DATASET)
 
     if importlib.util.find_spec("torch") is not None:
         torch = importlib.import_module("torch")

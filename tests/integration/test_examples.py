@@ -27,6 +27,7 @@ runpy.run_path(sys.argv[1], run_name="__main__")
 def run(*command: object, folder: Path, address: str | None = None) -> str:
     """Runs a program in `folder`; returns what it prints."""
     environment = {name: value for name, value in os.environ.items() if name != "GRADWIRE_ADDRESS"}
+    environment["GRADWIRE_STORAGE"] = str(folder / "storage")
     if address is not None:
         environment["GRADWIRE_ADDRESS"] = address
     finished = subprocess.run(
