@@ -30,7 +30,7 @@ BIN := $(VENV)/bin
 VENV_STAMP := $(VENV)/.installed
 NODE_STAMP := node_modules/.installed
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
-EXTRAS := server,otel,s3,plot,demo,test,dev
+EXTRAS := server,otel,s3,plot,tensorboard,mlflow,demo,test,dev
 BUF := node_modules/.bin/buf
 BASELINE := protos/baseline.yaml
 

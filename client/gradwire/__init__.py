@@ -30,6 +30,7 @@ _SUBMODULES = (
     "errors",
     "fft",
     "linalg",
+    "loggers",
     "masked",
     "nn",
     "ops",
@@ -39,6 +40,7 @@ _SUBMODULES = (
     "signal",
     "sparse",
     "special",
+    "transforms",
     "utils",
     "v1",
 )

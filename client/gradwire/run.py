@@ -1,7 +1,7 @@
 """A training run on the server, as a program sees it."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -10,6 +10,7 @@ from gradwire.bar import ProgressBar
 from gradwire.creation import as_tensor
 from gradwire.errors import ServerUnavailableError
 from gradwire.history import History
+from gradwire.loggers.logger import Logger, Loggers
 from gradwire.recorder.values import array_of_tensor
 from gradwire.session import Session
 from gradwire.tensors import Tensor
@@ -29,6 +30,7 @@ class Run:
         history: What is known of it.
         session: The session that the model is in, if it is one of this program.
         held: The call that began the run, if the run is to end with it.
+        loggers: Where else what it tells goes.
         on_end: Called once when this program learns of the end.
 
     Attributes:
@@ -42,6 +44,7 @@ class Run:
         *,
         session: Session | None = None,
         held: Any = None,
+        loggers: Sequence[Logger] = (),
         on_end: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = history.name
@@ -51,6 +54,7 @@ class Run:
         self._on_end = on_end
         self._session = session
         self._held = held
+        self._loggers = Loggers(loggers)
 
     # ---- what it told ------------------------------------------------------------------------
 
@@ -175,7 +179,7 @@ class Run:
             try:
                 for response in self._server.stream(self._stub.WatchRun, request):
                     delays = retry_delays(time.monotonic() + self._server.timeout_seconds)
-                    self._history.add(response.event)
+                    self.take(response.event)
                     yield response.event
                 if self.state == "PAUSED":
                     return
@@ -186,6 +190,11 @@ class Run:
                 time.sleep(delay)
         self._finish()
 
+    def take(self, event: "runs_pb2.RunEvent") -> None:
+        """Takes in an event."""
+        self._history.add(event)
+        self._loggers.update(event, self._history)
+
     def refresh(self) -> Self:
         """Takes in what has happened by now, without waiting for more; returns the run itself."""
         last = self._get().last_event
@@ -193,6 +202,8 @@ class Run:
             for event in self.events():
                 if event.number >= last:
                     break
+        if self._history.is_done:
+            self._finish()
         return self
 
     def cancel(self) -> Self:
@@ -267,3 +278,4 @@ class Run:
     def _finish(self) -> None:
         on_end, self._on_end = self._on_end, lambda: None
         on_end()
+        self._loggers.close()

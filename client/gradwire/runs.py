@@ -4,13 +4,20 @@ from collections.abc import Sequence
 
 from gradwire.connection import find_server
 from gradwire.history import History
+from gradwire.loggers import Logger
 from gradwire.run import Run
 from gradwire.v1 import runs_pb2, runs_pb2_grpc
 
 __all__ = ["Run", "attach", "list"]
 
 
-def attach(name: str, *, address: str | None = None, token: str | None = None) -> Run:
+def attach(
+    name: str,
+    *,
+    address: str | None = None,
+    token: str | None = None,
+    loggers: Sequence[Logger] = (),
+) -> Run:
     """Returns a run that any program began, with all that it told so far.
 
     Args:
@@ -18,13 +25,14 @@ def attach(name: str, *, address: str | None = None, token: str | None = None) -
         address: The server; None means that of the session in use, else as for
             :func:`gradwire.connect`.
         token: What authenticates the caller; None means the environment's GRADWIRE_TOKEN.
+        loggers: Where else its numbers go, from the first on; see `gradwire.loggers`.
 
     Raises:
         NotFoundError: There is no such run.
     """
     history = History()
     history.name = name if name.startswith("runs/") else f"runs/{name}"
-    return Run(find_server(address, token), history).refresh()
+    return Run(find_server(address, token), history, loggers=loggers).refresh()
 
 
 def list(*, address: str | None = None, token: str | None = None) -> "Sequence[Run]":

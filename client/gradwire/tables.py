@@ -1,10 +1,11 @@
 """The numbers of a run as a table of pandas and as a plot; both are extras."""
 
-import importlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
+from gradwire.extras import import_extra
 
 _STEPS = ("step", "epoch", "loss", "learning_rate", "grad_norm", "seconds")
 _NO_VALUES = ("validation_step", "validation_epoch")
@@ -12,7 +13,7 @@ _NO_VALUES = ("validation_step", "validation_epoch")
 
 def to_pandas(history: "Mapping[str, np.ndarray[Any, Any]]") -> Any:
     """Returns a ``DataFrame`` with a row for each step; see `gradwire.runs.Run.to_pandas`."""
-    pandas = _extra("pandas")
+    pandas = import_extra("pandas", "plot")
     columns = {name: history[name] for name in _STEPS}
     rows = history["validation_step"] - 1
     for name, values in evaluations(history).items():
@@ -24,7 +25,7 @@ def to_pandas(history: "Mapping[str, np.ndarray[Any, Any]]") -> Any:
 
 def plot(history: "Mapping[str, np.ndarray[Any, Any]]", *, title: str) -> Any:
     """Returns a figure; see `gradwire.runs.Run.plot`."""
-    figure_class = _extra("matplotlib.figure").Figure
+    figure_class = import_extra("matplotlib.figure", "plot").Figure
     figure = figure_class(figsize=(8, 6), layout="constrained")
     losses, rates = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     losses.plot(history["step"], history["loss"], label="loss", linewidth=1, alpha=0.8)
@@ -51,18 +52,3 @@ def evaluations(
 ) -> "dict[str, np.ndarray[Any, Any]]":
     """Returns the values of evaluations by name, without when they were made."""
     return {n: values for n, values in history.items() if n not in (*_STEPS, *_NO_VALUES)}
-
-
-def _extra(module: str) -> Any:
-    """Returns a module of an extra.
-
-    Raises:
-        ModuleNotFoundError: It is not installed; the message says what to install.
-    """
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        package = module.partition(".")[0]
-        raise ModuleNotFoundError(
-            f"{package} is not installed; pip install 'gradwire[plot]'", name=error.name
-        ) from None

@@ -9,6 +9,7 @@ from gradwire.calls import session_of
 from gradwire.errors import RequestError, ServerUnavailableError, SessionLostError
 from gradwire.feeding import FOREVER, Feeder
 from gradwire.history import History
+from gradwire.loggers import Logger
 from gradwire.nn.module import Module
 from gradwire.objects import pack_possible
 from gradwire.optim.lr_scheduler import LRScheduler
@@ -58,6 +59,7 @@ def train(
     exact: bool = False,
     on_nonfinite: str = "raise",
     name: str = "",
+    loggers: Sequence[Logger] = (),
     progress: bool | None = None,
     wait: bool = True,
     cancel_on_disconnect: bool = False,
@@ -126,6 +128,8 @@ def train(
         on_nonfinite: What to do when a loss or a gradient is not finite, instead of taking the
             step: ``"raise"``, ``"stop"`` or ``"skip"``.
         name: A name of the run for people.
+        loggers: Where else the numbers of the run go, as far as this program follows it, such as
+            ``gradwire.loggers.TensorBoard("logs")``.
         progress: Whether to show a progress bar on stderr; None shows it in a terminal and in a
             notebook.
         wait: Whether to return only when the run has ended.
@@ -211,7 +215,7 @@ def train(
         forget()
 
     try:
-        run = _begin(session, request, on_end=end)
+        run = _begin(session, request, on_end=end, loggers=loggers)
     except BaseException:
         forget()
         raise
@@ -252,16 +256,22 @@ def _evaluation(validation: Any) -> _Evaluation | None:
     return _Evaluation(samples, batch_size, known.get("every_steps") or 0)
 
 
-def _begin(session: Session, request: runs_pb2.TrainRequest, *, on_end: Callable[[], None]) -> Run:
+def _begin(
+    session: Session,
+    request: runs_pb2.TrainRequest,
+    *,
+    on_end: Callable[[], None],
+    loggers: Sequence[Logger],
+) -> Run:
     """Begins a run and returns it as soon as it trains."""
     stub = runs_pb2_grpc.RunServiceStub(session.channel)
     delays = retry_delays(time.monotonic() + session.server.timeout_seconds)
     while True:
-        history = History()
+        events = []
         stream = session.stream(stub.Train, request)
         try:
             for response in stream:
-                history.add(response.event)
+                events.append(response.event)
                 if response.event.HasField("started"):
                     break
         except ServerUnavailableError:
@@ -274,7 +284,19 @@ def _begin(session: Session, request: runs_pb2.TrainRequest, *, on_end: Callable
         held = stream if request.cancel_on_disconnect else None
         if held is None:
             stream.close()
-        return Run(session.server.again(), history, session=session, held=held, on_end=on_end)
+        history = History()
+        history.name = events[0].created.name
+        run = Run(
+            session.server.again(),
+            history,
+            session=session,
+            held=held,
+            on_end=on_end,
+            loggers=loggers,
+        )
+        for event in events:
+            run.take(event)
+        return run
 
 
 def _cases(

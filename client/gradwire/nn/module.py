@@ -471,6 +471,11 @@ class Module(Stateful):
     def _get_name(self) -> str:
         return type(self).__name__
 
+    def _repr_html_(self) -> str:
+        from gradwire.html import model_html  # noqa: PLC0415  # only notebooks need it
+
+        return model_html(self)
+
     def __repr__(self) -> str:
         extra = self.extra_repr()
         extra_lines = extra.split("\n") if extra else []
