@@ -23,6 +23,8 @@ def connect(
     client_key_file: str | os.PathLike[str] | None = None,
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
     exact: bool = True,
+    shared_memory: bool = True,
+    compression: str | None = None,
 ) -> Session:
     """Opens a session on a server and makes it the one that operations go to.
 
@@ -48,6 +50,10 @@ def connect(
         exact: Whether training steps are torch's own, to the last bit. With False, a step that
             comes again and again is compiled in the background and then runs several times as
             fast, with results that are equal within torch's tolerances.
+        shared_memory: Whether large tensors go through shared memory if the server is on this
+            host; if it is not, they never do.
+        compression: ``"zstd"`` to compress large tensors that travel in messages, for slow
+            networks; it needs ``pip install 'gradwire[zstd]'``.
 
     Raises:
         ServerUnavailableError: There is no server at the address.
@@ -62,7 +68,12 @@ def connect(
     )
     with sessions_lock:
         server = Server(
-            address or _embedded_address(), token=token, tls=tls, timeout_seconds=timeout_seconds
+            address or _embedded_address(),
+            token=token,
+            tls=tls,
+            timeout_seconds=timeout_seconds,
+            shared_memory=shared_memory,
+            compression=compression,
         )
         return open_session(server, exact=exact)
 

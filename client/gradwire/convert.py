@@ -5,22 +5,22 @@ from typing import Any
 
 import numpy as np
 
-from gradwire.recorder.values import numpy_dtype, tensor_message
+from gradwire.recorder.values import numpy_dtype
 from gradwire.types import DTYPES
 
 
 def convert(value: Any) -> Any:
     """Returns what to send for an argument that there is no encoding for.
 
-    Arrays and tensors of a locally installed torch go by value.
+    Arrays go by value, and so do tensors of a locally installed torch, as arrays.
 
     Raises:
         TypeError: There is no way to send it.
     """
     if isinstance(value, np.ndarray):
-        return tensor_message(value)
+        return value
     if is_local_tensor(value):
-        return tensor_message(array_of_local(value))
+        return array_of_local(value)
     stand_in = getattr(value, "__gradwire_value__", None)
     if stand_in is not None:
         return stand_in()

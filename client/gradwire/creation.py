@@ -8,9 +8,9 @@ from gradwire.calls import wrap
 from gradwire.connection import current_session
 from gradwire.convert import array_of_local, is_local_tensor
 from gradwire.methods import Tensor
-from gradwire.recorder.values import Info, numpy_dtype, tensor_message
+from gradwire.recorder.values import Info, dtype_of_array, numpy_dtype
 from gradwire.settings import get_default_dtype
-from gradwire.types import DTYPE_OF_DATA_TYPE, Size, device, dtype
+from gradwire.types import Size, device, dtype
 
 
 def tensor(
@@ -118,11 +118,10 @@ def _put(
     device: "device | str | None" = None,
 ) -> Tensor:
     session = current_session()
-    message = tensor_message(array, requires_grad=requires_grad)
-    element = DTYPE_OF_DATA_TYPE[message.dtype]
+    element = dtype_of_array(array)
     if requires_grad and not (element.is_floating_point or element.is_complex):
         raise RuntimeError("Only Tensors of floating point and complex dtype can require gradients")
-    slot = session.put(message)
+    slot = session.put(array, requires_grad=requires_grad)
     own = _device(session.device)
     slot.info = Info(element, Size(array.shape), requires_grad, own, "torch.Tensor")
     result: Tensor = wrap(slot)

@@ -28,6 +28,8 @@ from gradwire.types import DTYPES, Size, device, dtype
 STRUCTURE = "gradwire.structure"
 """The entry of the metadata that holds what is no tensor."""
 MAX_HEADER_BYTES = 100_000_000
+BATCH_BYTES = 32 << 20
+"""As many tensors are fetched at once as have so many bytes, or one that has more."""
 _ALIGNMENT = 8
 _NAMES = {
     "float64": "F64",
@@ -99,8 +101,7 @@ def load(f: "str | os.PathLike[str] | IO[bytes]", map_location: Any = None, **_:
     metadata = header.pop("__metadata__", {})
     arrays = {name: _array(name, entry, raw, start) for name, entry in header.items()}
     if STRUCTURE not in metadata:
-        session = current_session()
-        return {name: _put(session, array) for name, array in arrays.items()}
+        return {name: from_numpy(array) for name, array in arrays.items()}
     return _Unpacker(arrays, current_session()).unpack(json.loads(metadata[STRUCTURE]))
 
 
@@ -194,12 +195,12 @@ class _Unpacker:
 
     def _tensor(self, content: Any) -> Tensor:
         name, requires_grad = content
-        tensor = _put(self._session, self._arrays[name])
+        tensor = from_numpy(self._arrays[name])
         return tensor.requires_grad_() if requires_grad else tensor
 
     def _parameter(self, content: Any) -> Parameter:
         name, requires_grad = content
-        return Parameter(_put(self._session, self._arrays[name]), requires_grad)
+        return Parameter(from_numpy(self._arrays[name]), requires_grad)
 
     def _array(self, content: str) -> "np.ndarray[Any, Any]":
         return self._arrays[content].copy()
@@ -284,7 +285,7 @@ def _element(tensor: Any) -> dtype:
 
 
 def _contents(tensors: list[Any]) -> Iterator["np.ndarray[Any, Any]"]:
-    """Yields the elements of all tensors in order, fetched as many at once as a message carries."""
+    """Yields the elements of all tensors in order, fetched some at once."""
     waiting: list[Tensor] = []
     num_bytes = 0
     for tensor in tensors:
@@ -293,19 +294,12 @@ def _contents(tensors: list[Any]) -> Iterator["np.ndarray[Any, Any]"]:
             waiting, num_bytes = [], 0
             yield tensor
             continue
-        limit = tensor._slot.session.max_message_bytes // 2
         size = tensor.numel() * tensor.element_size()
-        if num_bytes + size > limit:
+        if num_bytes + size > BATCH_BYTES:
             yield from _fetch(waiting)
             waiting, num_bytes = [], 0
-        if size > limit:
-            flat = tensor.detach().reshape(-1)
-            step = limit // tensor.element_size()
-            for start in range(0, flat.numel(), step):
-                yield from _fetch([flat[start : start + step]])
-        else:
-            waiting.append(tensor)
-            num_bytes += size
+        waiting.append(tensor)
+        num_bytes += size
     yield from _fetch(waiting)
 
 
@@ -314,20 +308,6 @@ def _fetch(tensors: list[Tensor]) -> "list[np.ndarray[Any, Any]]":
         return []
     session = tensors[0]._slot.session
     return session.fetch_all([("torch.Tensor.detach", (tensor,), {}) for tensor in tensors])
-
-
-def _put(session: Session, array: "np.ndarray[Any, Any]") -> Tensor:
-    """Returns a tensor of an array, sent in as many pieces as it takes."""
-    limit = session.max_message_bytes // 2
-    if array.nbytes <= limit:
-        return from_numpy(array)
-    flat = array.reshape(-1)
-    whole: Tensor = from_numpy(np.zeros(0, array.dtype)).new_empty(array.shape)
-    step = limit // array.dtype.itemsize
-    target = whole.view(-1)
-    for start in range(0, flat.size, step):
-        target[start : start + step] = from_numpy(flat[start : start + step])
-    return whole
 
 
 def _write(file: Any, header: bytes, contents: Iterator["np.ndarray[Any, Any]"]) -> None:

@@ -19,6 +19,7 @@ from gradwire.recorder.keys import Key
 from gradwire.recorder.recorder import Recorder
 from gradwire.transport.channel import new_request_id
 from gradwire.transport.server import Server
+from gradwire.transport.sharing import Sharing
 from gradwire.transport.stream import ExecuteStream
 from gradwire.types import DTYPES
 from gradwire.v1 import (
@@ -110,7 +111,12 @@ class Session(Recorder):
             on_lost=self._abandon,
         )
         super().__init__(
-            created.name, self._stream, convert, max_message_bytes=info.limits.max_message_bytes
+            created.name,
+            self._stream,
+            convert,
+            max_message_bytes=info.limits.max_message_bytes,
+            sharing=Sharing(server, created.name, info) if server.shared_memory else None,
+            compression=server.compression,
         )
         atexit.register(self._close_at_exit)
         _open.add(self)
@@ -163,6 +169,7 @@ class Session(Recorder):
             self._closed = True
             atexit.unregister(self._close_at_exit)
             self._stream.close()
+            self._transfers.close()
             if self._error is None:
                 request = sessions_pb2.DeleteSessionRequest(name=self.name, keep_runs=True)
                 self.call(self._stub.DeleteSession, request)
@@ -254,6 +261,7 @@ class Session(Recorder):
     def leave_to_parent(self) -> None:
         """Gives the session up in a forked child: connection and session are the parent's."""
         atexit.unregister(self._close_at_exit)
+        self._transfers.close()
         self._closed = True
         self._error = ServerUnavailableError(
             "it belongs to the process that this one was forked from; gradwire.connect() opens "

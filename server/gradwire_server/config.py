@@ -143,6 +143,24 @@ class Settings(BaseSettings):
     max_bytes: int = Field(
         _DEFAULTS.max_bytes, ge=0, description="Most bytes of tensors in all sessions; 0: no limit."
     )
+    shared_memory: bool = Field(
+        True, description="Let clients on this host pass large tensors through shared memory."
+    )
+    max_session_shared_bytes: int = Field(
+        _DEFAULTS.max_session_shared_bytes,
+        ge=0,
+        description="Most bytes of memory that a session shares with its client.",
+    )
+    max_shared_bytes: int = Field(
+        _DEFAULTS.max_shared_bytes,
+        ge=0,
+        description="Most bytes of memory shared with clients; 0: no limit.",
+    )
+    max_tenant_shared_bytes: int = Field(
+        _DEFAULTS.max_tenant_shared_bytes,
+        ge=0,
+        description="Most bytes of memory shared with clients of a tenant; 0: no limit.",
+    )
     max_runs: int = Field(
         _DEFAULTS.max_runs, ge=0, description="Most runs in progress; 0: no limit."
     )

@@ -28,6 +28,7 @@ class Reason(StrEnum):
     SESSION_NOT_FOUND = "SESSION_NOT_FOUND"
     MODEL_NOT_FOUND = "MODEL_NOT_FOUND"
     HANDLE_NOT_FOUND = "HANDLE_NOT_FOUND"
+    REGION_NOT_FOUND = "REGION_NOT_FOUND"
     TENSOR_NOT_FOUND = "TENSOR_NOT_FOUND"
     DATASET_NOT_FOUND = "DATASET_NOT_FOUND"
     FILE_NOT_FOUND = "FILE_NOT_FOUND"
@@ -45,6 +46,7 @@ class Reason(StrEnum):
     CHECKPOINT_CORRUPT = "CHECKPOINT_CORRUPT"
     RUN_STATE = "RUN_STATE"
     RUN_LOST = "RUN_LOST"
+    NO_SHARED_MEMORY = "NO_SHARED_MEMORY"
     # Limits.
     LIMIT_EXCEEDED = "LIMIT_EXCEEDED"
     OUT_OF_MEMORY = "OUT_OF_MEMORY"
@@ -71,6 +73,7 @@ STATUS_CODES: Mapping[Reason, "code_pb2.Code"] = {
     Reason.SESSION_NOT_FOUND: code_pb2.NOT_FOUND,
     Reason.MODEL_NOT_FOUND: code_pb2.NOT_FOUND,
     Reason.HANDLE_NOT_FOUND: code_pb2.NOT_FOUND,
+    Reason.REGION_NOT_FOUND: code_pb2.NOT_FOUND,
     Reason.TENSOR_NOT_FOUND: code_pb2.NOT_FOUND,
     Reason.DATASET_NOT_FOUND: code_pb2.NOT_FOUND,
     Reason.FILE_NOT_FOUND: code_pb2.NOT_FOUND,
@@ -87,6 +90,7 @@ STATUS_CODES: Mapping[Reason, "code_pb2.Code"] = {
     Reason.CHECKPOINT_CORRUPT: code_pb2.DATA_LOSS,
     Reason.RUN_STATE: code_pb2.FAILED_PRECONDITION,
     Reason.RUN_LOST: code_pb2.DATA_LOSS,
+    Reason.NO_SHARED_MEMORY: code_pb2.FAILED_PRECONDITION,
     Reason.LIMIT_EXCEEDED: code_pb2.RESOURCE_EXHAUSTED,
     Reason.OUT_OF_MEMORY: code_pb2.RESOURCE_EXHAUSTED,
     Reason.STORAGE_FULL: code_pb2.RESOURCE_EXHAUSTED,
@@ -162,6 +166,14 @@ def internal_error() -> GradwireError:
         Reason.INTERNAL,
         "The server failed in a way it did not expect; its log has the trace. "
         "The session goes on; please report this.",
+    )
+
+
+def no_shared_memory() -> GradwireError:
+    """Returns the error for a region that can't be made here; nothing is told of its name."""
+    return GradwireError(
+        Reason.NO_SHARED_MEMORY,
+        "This server shares no memory with clients; send tensors in messages.",
     )
 
 

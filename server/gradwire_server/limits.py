@@ -21,6 +21,9 @@ class Limits:
         max_total_checkpoint_bytes: Most bytes of all checkpoints together; here and below, 0 is no
             limit.
         max_bytes: Most bytes of tensors in all sessions.
+        max_session_shared_bytes: Most bytes of memory that a session shares with its client.
+        max_shared_bytes: Most bytes of memory that all sessions share with their clients.
+        max_tenant_shared_bytes: Most bytes of memory that sessions of one tenant share.
         max_runs: Most runs in progress.
         max_requests_per_second: Most requests and messages of streams a second.
         max_tenant_sessions: Most sessions of one tenant at once.
@@ -44,6 +47,9 @@ class Limits:
     max_total_dataset_bytes: int = 256 * 1024 * MEBIBYTE
     max_total_checkpoint_bytes: int = 0
     max_bytes: int = 0
+    max_session_shared_bytes: int = 64 * MEBIBYTE
+    max_shared_bytes: int = 2048 * MEBIBYTE
+    max_tenant_shared_bytes: int = 0
     max_runs: int = 0
     max_requests_per_second: float = 0.0
     max_tenant_sessions: int = 0

@@ -39,6 +39,7 @@ from gradwire_server.transport.http_server import HttpServer
 from gradwire_server.transport.kept import KeptRpcs
 from gradwire_server.transport.listening import listen
 from gradwire_server.transport.options import server_options
+from gradwire_server.transport.region_socket import RegionSocket
 from gradwire_server.transport.routes import SERVICES
 from gradwire_server.transport.scraping import Scraping
 from gradwire_server.transport.tls import TlsFileError, server_credentials
@@ -112,6 +113,7 @@ class Server:
         self.health = Health(_parse_optional(settings.health_address))
         self.page = _make_page(settings)
         self._scraping = self._make_scraping()
+        self._region_socket = RegionSocket(self.registry.regions)
         self._grpc = self._make_grpc_server()
         self._listens = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -263,6 +265,8 @@ class Server:
             await self._unlisten()
             address = getattr(self._settings, name)
             raise SettingsError(f"{name}: cannot listen on {address}: {error}") from None
+        if self._settings.shared_memory:
+            self._region_socket.start(self.address)
         await self._grpc.start()
 
     async def _unlisten(self) -> None:
@@ -272,6 +276,7 @@ class Server:
         if self._scraping is not None:
             await self._scraping.http.stop()
         await self._grpc.stop(None)
+        self._region_socket.close()
         self._remove_socket()
 
     def _stop_observing(self) -> None:
@@ -280,6 +285,7 @@ class Server:
                 each.close()
 
     def _remove_socket(self) -> None:
+        self._region_socket.remove()
         # The socket of another server stays, if that is why this one does not listen.
         if self._listens and self.address.path is not None:
             self.address.path.unlink(missing_ok=True)

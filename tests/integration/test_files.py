@@ -15,6 +15,7 @@ import gradwire
 from gradwire import nn, optim
 from gradwire.session import Session
 from tests.parity.comparing import comparable
+from tests.processes import ServerProcess
 
 
 def trained() -> tuple[nn.Module, Any]:
@@ -99,11 +100,18 @@ def test_files_of_others_are_tensors_by_name(session: Session, tmp_path: Path) -
     assert gradwire.load(tmp_path / "other")["x"].tolist() == [0, 1, 2, 3]
 
 
-def test_a_tensor_may_be_larger_than_a_message(session: Session, tmp_path: Path) -> None:
-    session.max_message_bytes = 4096
+def test_a_tensor_may_be_larger_than_a_message(tmp_path: Path) -> None:
+    with (
+        ServerProcess(tmp_path, max_message_bytes=4096) as server,
+        gradwire.connect(server.address),
+    ):
+        _save_and_load(tmp_path)
+
+
+def _save_and_load(folder: Path) -> None:
     tensor = gradwire.randn(50, 40)
-    gradwire.save({"x": tensor, "y": tensor[0]}, tmp_path / "large")
-    loaded = gradwire.load(tmp_path / "large")
+    gradwire.save({"x": tensor, "y": tensor[0]}, folder / "large")
+    loaded = gradwire.load(folder / "large")
     assert gradwire.equal(loaded["x"], tensor)
 
 

@@ -9,13 +9,13 @@ import torch
 from gradwire.calls import invoke, wrap
 from gradwire.convert import array_of_local
 from gradwire.nn.module import Module
-from gradwire.recorder.values import Info, tensor_message
+from gradwire.recorder.values import Info
 from gradwire.session import Session
 from gradwire.tensors import Tensor
 from gradwire.types import DTYPES, Size, device
 
-CHUNK_BYTES = 32 << 20
-"""Tensors that are larger travel in pieces, so that a message can carry each."""
+BATCH_BYTES = 32 << 20
+"""As many tensors are fetched at once as have so many bytes, or one that has more."""
 
 
 def upload(session: Session, tensor: torch.Tensor) -> Tensor:
@@ -50,27 +50,14 @@ def upload(session: Session, tensor: torch.Tensor) -> Tensor:
 
 
 def _put(session: Session, array: "np.ndarray[Any, Any]") -> Tensor:
-    if array.nbytes <= CHUNK_BYTES:
-        whole: Tensor = wrap(session.put(tensor_message(array)))
-        return whole
-    flat = array.reshape(-1)
-    step = CHUNK_BYTES // array.itemsize
-    pieces = [
-        wrap(session.put(tensor_message(flat[start : start + step])))
-        for start in range(0, flat.size, step)
-    ]
-    joined = invoke(session, "torch.cat", "tensor", (pieces,), {})
-    shaped: Tensor = invoke(session, "torch.Tensor.view", "tensor", (joined, array.shape), {})
-    return shaped
+    whole: Tensor = wrap(session.put(array))
+    return whole
 
 
 def download(tensors: Sequence[Tensor]) -> list[torch.Tensor]:
     """Returns tensors of a session as tensors of torch on the CPU."""
     values: list[torch.Tensor] = []
     for batch in _batches(tensors):
-        if len(batch) == 1 and _num_bytes(batch[0]) > CHUNK_BYTES:
-            values.append(_download_in_pieces(batch[0]))
-            continue
         arrays = batch[0]._slot.session.fetch_all(
             [("torch.Tensor.detach", (tensor,), {}) for tensor in batch]
         )
@@ -85,7 +72,7 @@ def _batches(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
     for tensor in tensors:
         more = _num_bytes(tensor)
         if batch and (
-            num_bytes + more > CHUNK_BYTES or tensor._slot.session is not batch[0]._slot.session
+            num_bytes + more > BATCH_BYTES or tensor._slot.session is not batch[0]._slot.session
         ):
             yield batch
             batch, num_bytes = [], 0
@@ -98,17 +85,6 @@ def _batches(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
 def _num_bytes(tensor: Tensor) -> int:
     info = tensor._info()
     return info.shape.numel() * (info.dtype.itemsize if info.dtype else 0)
-
-
-def _download_in_pieces(tensor: Tensor) -> torch.Tensor:
-    info = tensor._info()
-    flat = tensor.detach().reshape(-1)
-    step = CHUNK_BYTES // tensor.element_size()
-    pieces = [
-        _of_array(flat[start : start + step]._elements())
-        for start in range(0, info.shape.numel(), step)
-    ]
-    return torch.cat(pieces).reshape(tuple(info.shape))
 
 
 def _of_array(array: "np.ndarray[Any, Any]") -> torch.Tensor:

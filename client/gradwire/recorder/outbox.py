@@ -9,7 +9,8 @@ from gradwire.errors import GradwireError, LimitError, source_line
 from gradwire.recorder.slots import Slot
 from gradwire.recorder.tape import Location
 from gradwire.transport.channel import status_error
-from gradwire.v1 import sessions_pb2
+from gradwire.transport.sharing import Ring
+from gradwire.v1 import sessions_pb2, values_pb2
 
 MAX_COMMANDS = 64
 MAX_BYTES = 1 << 20
@@ -64,11 +65,24 @@ class _Entry(NamedTuple):
     num_bytes: int
 
 
+Receive = Callable[[sessions_pb2.ExecuteResponse], None]
+"""Takes what a message is answered with, if all of it was carried out."""
+
+
 class _Message(NamedTuple):
-    """Commands that were sent together."""
+    """Commands that were sent together.
+
+    Attributes:
+        seq: Its number.
+        entries: The commands.
+        position: Up to where it uses the shared memory.
+        receive: Takes the answer; None if nobody waits for it.
+    """
 
     seq: int
     entries: list[_Entry]
+    position: int
+    receive: Receive | None
 
 
 class Outbox:
@@ -81,6 +95,11 @@ class Outbox:
         on_failure: Called with the error when a command has failed: everything recorded by then
             comes after the failure.
         on_dropped: Called with the handles of programs that the server does not hold after all.
+
+    Attributes:
+        ring: The memory that is shared with the server, if there is any. What messages use of it
+            is free again once they are answered.
+        num_failures: How many commands have failed, as far as is known.
     """
 
     def __init__(
@@ -97,6 +116,9 @@ class Outbox:
         self._max_message_bytes = max_message_bytes
         self._on_failure = on_failure
         self._on_dropped = on_dropped
+        self.ring: Ring | None = None
+        self.num_failures = 0
+        self._sent_position = 0
         self._seq = 0
         self._failed_seq = 0
         self._waiting: list[_Entry] = []
@@ -147,13 +169,21 @@ class Outbox:
             self.send()
         self.raise_error()
 
-    def send(self) -> None:
-        """Sends what waits, if anything does; receives answers if many are due."""
+    def send(
+        self, delivery: values_pb2.Delivery | None = None, receive: Receive | None = None
+    ) -> None:
+        """Sends what waits, if anything does; receives answers if many are due.
+
+        Args:
+            delivery: How large results are to come; of the last message, if it takes several.
+            receive: Takes the answer to the last message, unless it fails.
+        """
         while self._waiting:
             entries = self._take()
             if not entries:
                 self._refuse()
                 return
+            last = not self._waiting
             self._seq += 1
             self._stream.send(
                 sessions_pb2.ExecuteRequest(
@@ -162,9 +192,14 @@ class Outbox:
                     failure_seen_seq=self._failed_seq,
                     acknowledged_seq=self._seq - 1 - len(self._in_flight),
                     commands=[entry.command for entry in entries],
+                    delivery=delivery if last else None,
                 )
             )
-            self._in_flight.append(_Message(self._seq, entries))
+            if self.ring is not None:
+                self._sent_position = self.ring.position
+            self._in_flight.append(
+                _Message(self._seq, entries, self._sent_position, receive if last else None)
+            )
             while len(self._in_flight) > MAX_UNANSWERED:
                 self._receive()
 
@@ -196,18 +231,26 @@ class Outbox:
             error = error.at(source_line(*entry.segment.locations[-1]))
         self._abandon(error)
 
-    def wait(self) -> sessions_pb2.ExecuteResponse:
-        """Sends everything, waits until it was carried out, and returns the last answer.
+    def make_room(self) -> bool:
+        """Sends what waits and receives an answer; False if there is nothing to wait for."""
+        self.send()
+        if not self._in_flight:
+            return False
+        self._receive()
+        return True
+
+    def wait(
+        self, delivery: values_pb2.Delivery | None = None, receive: Receive | None = None
+    ) -> None:
+        """Sends everything, as `send`, and waits until it was carried out.
 
         Raises:
             GradwireError: A command has failed.
         """
-        self.send()
-        response = sessions_pb2.ExecuteResponse()
+        self.send(delivery, receive)
         while self._in_flight:
-            response = self._receive()
+            self._receive()
         self.raise_error()
-        return response
 
     def raise_error(self) -> None:
         """Raises the error of a command that has failed, if it was not raised before."""
@@ -215,7 +258,7 @@ class Outbox:
             error, self._error = self._error, None
             raise error
 
-    def _receive(self) -> sessions_pb2.ExecuteResponse:
+    def _receive(self) -> None:
         message = self._in_flight[0]
         response = self._stream.receive(message.seq)
         assert response.seq == message.seq, f"answer {response.seq} to message {message.seq}"
@@ -223,9 +266,11 @@ class Outbox:
         if response.HasField("failure"):
             self._fail(message, response.failure)
         elif response.skipped:
-            assert self._failure is not None
-            self._drop(message.entries, self._failure)
-        return response
+            assert self._failure is not None, "a message was skipped and none had failed"
+        elif message.receive is not None:
+            message.receive(response)
+        if self.ring is not None:
+            self.ring.free(message.position)
 
     def _fail(self, message: _Message, failure: Any) -> None:
         error = status_error(failure.code, failure.message, failure.details)
@@ -239,12 +284,18 @@ class Outbox:
                     slot.fail(error)
         self._failed_seq = message.seq
         self._drop(message.entries[index + 1 :], error)
+        # Messages that were sent before this was known are skipped, every one of them.
+        for later in self._in_flight:
+            self._drop(later.entries, error)
         self._abandon(error)
 
     def _abandon(self, error: GradwireError) -> None:
         """Gives up what waits to be sent: it was recorded before the failure was known."""
         self._error = self._failure = error
+        self.num_failures += 1
         waiting, self._waiting, self._num_bytes = self._waiting, [], 0
+        if self.ring is not None:
+            self.ring.rewind(self._sent_position)
         self._drop(waiting, error)
         self._on_failure(error)
 

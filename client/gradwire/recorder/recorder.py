@@ -6,12 +6,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+import numpy as np
+
 from gradwire.errors import GradwireError
 from gradwire.recorder.keys import INPUTS, RESULTS, Key, OperationKey, encode, program_message
 from gradwire.recorder.outbox import Outbox, Segment, Stream
 from gradwire.recorder.slots import FAILED, PENDING, Remote, Slot, remote_of
 from gradwire.recorder.tape import Location, ProgramCache, ProgramKey, Tape
-from gradwire.recorder.values import decode
+from gradwire.recorder.transfers import ELEMENTS, Transfers
+from gradwire.recorder.values import decode, tensor_message
+from gradwire.transport.compression import Compression
+from gradwire.transport.sharing import Sharing
 from gradwire.types import Size
 from gradwire.v1 import sessions_pb2, values_pb2
 from gradwire.v1.handles import FIRST_SERVER_HANDLE
@@ -44,6 +49,8 @@ class Recorder:
         name: The session's name.
         stream: What carries messages to the server.
         max_message_bytes: The longest message that the server accepts.
+        sharing: Makes the memory that is shared with the server; None if none is wanted.
+        compression: Compresses large tensors in messages; None if that is not wanted.
         convert: Returns what to send in place of an argument that there is no encoding for.
 
     Attributes:
@@ -58,6 +65,8 @@ class Recorder:
         convert: Callable[[Any], Any],
         *,
         max_message_bytes: int,
+        sharing: Sharing | None = None,
+        compression: Compression | None = None,
     ) -> None:
         self.name = name
         self.dead_handles: list[int] = []
@@ -69,6 +78,9 @@ class Recorder:
             max_message_bytes=max_message_bytes,
             on_failure=self._on_failure,
             on_dropped=self._on_dropped,
+        )
+        self._transfers = Transfers(
+            self._outbox, sharing, compression, max_message_bytes=max_message_bytes
         )
         self._lock = threading.RLock()
         self._tape = Tape()
@@ -144,27 +156,32 @@ class Recorder:
         finally:
             self._trace = trace
         self._cut(tuple(slot.index for slot in slots))
-        return [decode(value) for value in self._outbox.wait().values]
+        if any(operation[0] == ELEMENTS for operation in operations):
+            return self._transfers.fetch(decode)
+        values: list[Any] = []
+        self._outbox.wait(receive=lambda answer: values.extend(map(decode, answer.values)))
+        return values
 
-    def put(self, tensor: values_pb2.Tensor) -> Slot:
-        """Sends a tensor along with what is recorded; returns its slot."""
+    def put(self, array: "np.ndarray[Any, Any]", *, requires_grad: bool = False) -> Slot:
+        """Sends an array along with what is recorded; returns its slot.
+
+        Raises:
+            TypeError: torch has no such element type.
+        """
         with self._lock:
             self.require_open()
             self._outbox.send_if_large()
-            slot = self._put(tensor)
+            slot = self._put(array, requires_grad=requires_grad)
             if self._trace is not None:
-                self._trace.add_tensor(tensor, slot)
+                self._trace.add_tensor(tensor_message(array, requires_grad=requires_grad), slot)
             return slot
 
-    def _put(self, tensor: values_pb2.Tensor) -> Slot:
+    def _put(self, array: "np.ndarray[Any, Any]", *, requires_grad: bool = False) -> Slot:
         # Not a handle that died since the last cut: the tape may still use it.
         handle = self._free_handles.pop() if self._free_handles else self._new_handle()
         slot = Slot(cast("Session", self), handle, 0)
-        self._outbox.add(
-            sessions_pb2.Command(put_tensor=sessions_pb2.PutTensor(handle=handle, tensor=tensor)),
-            segment=Segment([slot], [_location()]),
-            num_bytes=len(tensor.data),
-        )
+        segment = Segment([slot], [_location()])
+        self._transfers.put(handle, array, requires_grad=requires_grad, segment=segment)
         return slot
 
     def put_program(self, program: values_pb2.Program) -> Slot:
@@ -276,7 +293,7 @@ class Recorder:
             TypeError: There is no way to send it.
         """
         converted = self._convert(value)
-        if not isinstance(converted, values_pb2.Tensor):
+        if not isinstance(converted, np.ndarray):
             raise TypeError(f"a {type(value).__name__} can't be part of a traced function")
         constant = Remote()
         constant._slot = self.put(converted)
@@ -342,7 +359,7 @@ class Recorder:
 
     def _converted(self, value: Any) -> Key:
         converted = self._convert(value)
-        if not isinstance(converted, values_pb2.Tensor):
+        if not isinstance(converted, np.ndarray):
             return encode(converted, self._reference)
         handle = self._put(converted).handle
         # Nobody else can reach it: it goes when this tape is cut.

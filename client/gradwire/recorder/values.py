@@ -90,13 +90,22 @@ def tensor_message(
     )
 
 
+def empty_array(tensor: values_pb2.Tensor) -> "np.ndarray[Any, Any]":
+    """Returns a writable array for a tensor's elements, whatever they are yet."""
+    return np.empty(tuple(tensor.shape), numpy_dtype(DTYPE_OF_DATA_TYPE[tensor.dtype]))
+
+
 def array_of_tensor(tensor: values_pb2.Tensor) -> "np.ndarray[Any, Any]":
-    """Returns a writable array with a tensor's elements."""
+    """Returns a writable array with the elements of a tensor that has them in the message."""
     element = numpy_dtype(DTYPE_OF_DATA_TYPE[tensor.dtype])
     return np.frombuffer(bytearray(tensor.data), dtype=element).reshape(tuple(tensor.shape))
 
 
-def decode(value: values_pb2.Value) -> Any:
+MakeArray = Callable[[values_pb2.Tensor], "np.ndarray[Any, Any]"]
+"""Makes an array of a tensor, wherever its elements are."""
+
+
+def decode(value: values_pb2.Value, make_array: MakeArray = array_of_tensor) -> Any:
     """Returns a fetched value: tensors as arrays, described tensors as `Info`."""
     kind = value.WhichOneof("kind")
     match kind:
@@ -105,14 +114,14 @@ def decode(value: values_pb2.Value) -> Any:
         case "none":
             return None
         case "tensor":
-            return array_of_tensor(value.tensor)
+            return make_array(value.tensor)
         case "list":
-            return [decode(element) for element in value.list.values]
+            return [decode(element, make_array) for element in value.list.values]
         case "tuple":
-            elements = tuple(decode(element) for element in value.tuple.values)
+            elements = tuple(decode(element, make_array) for element in value.tuple.values)
             return make_tuple(value.tuple.type, tuple(value.tuple.names), elements)
         case "dict":
-            return {entry.key: decode(entry.value) for entry in value.dict.entries}
+            return {entry.key: decode(entry.value, make_array) for entry in value.dict.entries}
         case "complex_value":
             return complex(value.complex_value.real, value.complex_value.imaginary)
         case "dtype":

@@ -13,7 +13,8 @@ from gradwire.transport.channel import (
     rpc_error,
     send_all,
 )
-from gradwire.transport.tls import Tls
+from gradwire.transport.compression import Compression
+from gradwire.transport.tls import Tls, target_of
 from gradwire.transport.tracing import call_span, method_name
 
 
@@ -25,25 +26,56 @@ class Server:
         token: What authenticates the caller.
         tls: How to protect the connection; none if it is not.
         timeout_seconds: How long to wait for an answer.
+        shared_memory: Whether sessions share memory with a server on this host.
+        compression: The compression of large tensors in messages, ``zstd``; None for none.
+
+    Raises:
+        ValueError: There is no such compression.
+        ImportError: Its package is not installed.
 
     Attributes:
         channel: What stubs are made on.
         token: What authenticates the caller.
+        shared_memory: As given.
+        compression: What compresses tensors; None if nothing does.
     """
 
     def __init__(
-        self, address: str, *, token: str | None, tls: Tls | None, timeout_seconds: float
+        self,
+        address: str,
+        *,
+        token: str | None,
+        tls: Tls | None,
+        timeout_seconds: float,
+        shared_memory: bool = True,
+        compression: str | None = None,
     ) -> None:
+        self.shared_memory = shared_memory
+        self.compression = Compression.of(compression)
         self.address = address
         self.timeout_seconds = timeout_seconds
         self.channel: grpc.Channel = open_channel(address, tls)
         self.token = token
         self._tls = tls
 
+    @property
+    def socket_path(self) -> str | None:
+        """The path of the server's Unix socket, if it is reached by one."""
+        target = target_of(self.address)
+        if not target.startswith("unix:"):
+            return None
+        path = target.removeprefix("unix:")
+        return path.removeprefix("//") if path.startswith("///") else path
+
     def again(self) -> "Server":
         """Returns another connection to the same server, with a channel of its own."""
         return Server(
-            self.address, token=self.token, tls=self._tls, timeout_seconds=self.timeout_seconds
+            self.address,
+            token=self.token,
+            tls=self._tls,
+            timeout_seconds=self.timeout_seconds,
+            shared_memory=self.shared_memory,
+            compression=None if self.compression is None else self.compression.name,
         )
 
     def call(self, method: Callable[..., Any], request: Any) -> Any:

@@ -42,18 +42,20 @@ class GetServerInfoRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetServerInfoResponse(_message.Message):
-    __slots__ = ("server_version", "torch_version", "python_version", "workers", "limits")
+    __slots__ = ("server_version", "torch_version", "python_version", "workers", "limits", "region_socket")
     SERVER_VERSION_FIELD_NUMBER: _ClassVar[int]
     TORCH_VERSION_FIELD_NUMBER: _ClassVar[int]
     PYTHON_VERSION_FIELD_NUMBER: _ClassVar[int]
     WORKERS_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
+    REGION_SOCKET_FIELD_NUMBER: _ClassVar[int]
     server_version: str
     torch_version: str
     python_version: str
     workers: _containers.RepeatedCompositeFieldContainer[Worker]
     limits: Limits
-    def __init__(self, server_version: _Optional[str] = ..., torch_version: _Optional[str] = ..., python_version: _Optional[str] = ..., workers: _Optional[_Iterable[_Union[Worker, _Mapping]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ...) -> None: ...
+    region_socket: str
+    def __init__(self, server_version: _Optional[str] = ..., torch_version: _Optional[str] = ..., python_version: _Optional[str] = ..., workers: _Optional[_Iterable[_Union[Worker, _Mapping]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., region_socket: _Optional[str] = ...) -> None: ...
 
 class Worker(_message.Message):
     __slots__ = ("id", "device", "device_name", "state", "num_sessions", "num_restarts", "num_threads", "pid")
@@ -76,7 +78,7 @@ class Worker(_message.Message):
     def __init__(self, id: _Optional[str] = ..., device: _Optional[str] = ..., device_name: _Optional[str] = ..., state: _Optional[_Union[WorkerState, str]] = ..., num_sessions: _Optional[int] = ..., num_restarts: _Optional[int] = ..., num_threads: _Optional[int] = ..., pid: _Optional[int] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_message_bytes", "max_sessions", "max_session_bytes", "max_program_operations", "max_queued_messages", "session_idle_timeout_seconds", "max_dataset_bytes", "max_dataset_columns", "max_total_dataset_bytes", "max_total_checkpoint_bytes", "max_bytes", "max_runs", "max_requests_per_second", "max_tenant_sessions", "max_tenant_bytes", "max_tenant_runs", "max_tenant_requests_per_second", "max_tenant_message_bytes", "max_tenant_total_dataset_bytes", "max_tenant_total_checkpoint_bytes", "max_command_seconds")
+    __slots__ = ("max_message_bytes", "max_sessions", "max_session_bytes", "max_program_operations", "max_queued_messages", "session_idle_timeout_seconds", "max_dataset_bytes", "max_dataset_columns", "max_total_dataset_bytes", "max_total_checkpoint_bytes", "max_bytes", "max_runs", "max_requests_per_second", "max_tenant_sessions", "max_tenant_bytes", "max_tenant_runs", "max_tenant_requests_per_second", "max_tenant_message_bytes", "max_tenant_total_dataset_bytes", "max_tenant_total_checkpoint_bytes", "max_command_seconds", "max_session_shared_bytes", "max_shared_bytes", "max_tenant_shared_bytes")
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_SESSIONS_FIELD_NUMBER: _ClassVar[int]
     MAX_SESSION_BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -98,6 +100,9 @@ class Limits(_message.Message):
     MAX_TENANT_TOTAL_DATASET_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_TENANT_TOTAL_CHECKPOINT_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_COMMAND_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    MAX_SESSION_SHARED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_SHARED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_TENANT_SHARED_BYTES_FIELD_NUMBER: _ClassVar[int]
     max_message_bytes: int
     max_sessions: int
     max_session_bytes: int
@@ -119,7 +124,10 @@ class Limits(_message.Message):
     max_tenant_total_dataset_bytes: int
     max_tenant_total_checkpoint_bytes: int
     max_command_seconds: float
-    def __init__(self, max_message_bytes: _Optional[int] = ..., max_sessions: _Optional[int] = ..., max_session_bytes: _Optional[int] = ..., max_program_operations: _Optional[int] = ..., max_queued_messages: _Optional[int] = ..., session_idle_timeout_seconds: _Optional[float] = ..., max_dataset_bytes: _Optional[int] = ..., max_dataset_columns: _Optional[int] = ..., max_total_dataset_bytes: _Optional[int] = ..., max_total_checkpoint_bytes: _Optional[int] = ..., max_bytes: _Optional[int] = ..., max_runs: _Optional[int] = ..., max_requests_per_second: _Optional[float] = ..., max_tenant_sessions: _Optional[int] = ..., max_tenant_bytes: _Optional[int] = ..., max_tenant_runs: _Optional[int] = ..., max_tenant_requests_per_second: _Optional[float] = ..., max_tenant_message_bytes: _Optional[int] = ..., max_tenant_total_dataset_bytes: _Optional[int] = ..., max_tenant_total_checkpoint_bytes: _Optional[int] = ..., max_command_seconds: _Optional[float] = ...) -> None: ...
+    max_session_shared_bytes: int
+    max_shared_bytes: int
+    max_tenant_shared_bytes: int
+    def __init__(self, max_message_bytes: _Optional[int] = ..., max_sessions: _Optional[int] = ..., max_session_bytes: _Optional[int] = ..., max_program_operations: _Optional[int] = ..., max_queued_messages: _Optional[int] = ..., session_idle_timeout_seconds: _Optional[float] = ..., max_dataset_bytes: _Optional[int] = ..., max_dataset_columns: _Optional[int] = ..., max_total_dataset_bytes: _Optional[int] = ..., max_total_checkpoint_bytes: _Optional[int] = ..., max_bytes: _Optional[int] = ..., max_runs: _Optional[int] = ..., max_requests_per_second: _Optional[float] = ..., max_tenant_sessions: _Optional[int] = ..., max_tenant_bytes: _Optional[int] = ..., max_tenant_runs: _Optional[int] = ..., max_tenant_requests_per_second: _Optional[float] = ..., max_tenant_message_bytes: _Optional[int] = ..., max_tenant_total_dataset_bytes: _Optional[int] = ..., max_tenant_total_checkpoint_bytes: _Optional[int] = ..., max_command_seconds: _Optional[float] = ..., max_session_shared_bytes: _Optional[int] = ..., max_shared_bytes: _Optional[int] = ..., max_tenant_shared_bytes: _Optional[int] = ...) -> None: ...
 
 class GetCatalogRequest(_message.Message):
     __slots__ = ()

@@ -106,20 +106,22 @@ class DeleteSessionResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class ExecuteRequest(_message.Message):
-    __slots__ = ("name", "seq", "failure_seen_seq", "acknowledged_seq", "commands", "traceparent")
+    __slots__ = ("name", "seq", "failure_seen_seq", "acknowledged_seq", "commands", "traceparent", "delivery")
     NAME_FIELD_NUMBER: _ClassVar[int]
     SEQ_FIELD_NUMBER: _ClassVar[int]
     FAILURE_SEEN_SEQ_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGED_SEQ_FIELD_NUMBER: _ClassVar[int]
     COMMANDS_FIELD_NUMBER: _ClassVar[int]
     TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
+    DELIVERY_FIELD_NUMBER: _ClassVar[int]
     name: str
     seq: int
     failure_seen_seq: int
     acknowledged_seq: int
     commands: _containers.RepeatedCompositeFieldContainer[Command]
     traceparent: str
-    def __init__(self, name: _Optional[str] = ..., seq: _Optional[int] = ..., failure_seen_seq: _Optional[int] = ..., acknowledged_seq: _Optional[int] = ..., commands: _Optional[_Iterable[_Union[Command, _Mapping]]] = ..., traceparent: _Optional[str] = ...) -> None: ...
+    delivery: _values_pb2.Delivery
+    def __init__(self, name: _Optional[str] = ..., seq: _Optional[int] = ..., failure_seen_seq: _Optional[int] = ..., acknowledged_seq: _Optional[int] = ..., commands: _Optional[_Iterable[_Union[Command, _Mapping]]] = ..., traceparent: _Optional[str] = ..., delivery: _Optional[_Union[_values_pb2.Delivery, _Mapping]] = ...) -> None: ...
 
 class ExecuteResponse(_message.Message):
     __slots__ = ("seq", "values", "failure", "skipped")
@@ -134,16 +136,22 @@ class ExecuteResponse(_message.Message):
     def __init__(self, seq: _Optional[int] = ..., values: _Optional[_Iterable[_Union[_values_pb2.Value, _Mapping]]] = ..., failure: _Optional[_Union[_errors_pb2.Failure, _Mapping]] = ..., skipped: _Optional[bool] = ...) -> None: ...
 
 class Command(_message.Message):
-    __slots__ = ("put_tensor", "put_program", "run_program", "release_handles")
+    __slots__ = ("put_tensor", "put_program", "run_program", "release_handles", "begin_tensor", "write_tensor", "read_tensor")
     PUT_TENSOR_FIELD_NUMBER: _ClassVar[int]
     PUT_PROGRAM_FIELD_NUMBER: _ClassVar[int]
     RUN_PROGRAM_FIELD_NUMBER: _ClassVar[int]
     RELEASE_HANDLES_FIELD_NUMBER: _ClassVar[int]
+    BEGIN_TENSOR_FIELD_NUMBER: _ClassVar[int]
+    WRITE_TENSOR_FIELD_NUMBER: _ClassVar[int]
+    READ_TENSOR_FIELD_NUMBER: _ClassVar[int]
     put_tensor: PutTensor
     put_program: PutProgram
     run_program: RunProgram
     release_handles: ReleaseHandles
-    def __init__(self, put_tensor: _Optional[_Union[PutTensor, _Mapping]] = ..., put_program: _Optional[_Union[PutProgram, _Mapping]] = ..., run_program: _Optional[_Union[RunProgram, _Mapping]] = ..., release_handles: _Optional[_Union[ReleaseHandles, _Mapping]] = ...) -> None: ...
+    begin_tensor: BeginTensor
+    write_tensor: WriteTensor
+    read_tensor: ReadTensor
+    def __init__(self, put_tensor: _Optional[_Union[PutTensor, _Mapping]] = ..., put_program: _Optional[_Union[PutProgram, _Mapping]] = ..., run_program: _Optional[_Union[RunProgram, _Mapping]] = ..., release_handles: _Optional[_Union[ReleaseHandles, _Mapping]] = ..., begin_tensor: _Optional[_Union[BeginTensor, _Mapping]] = ..., write_tensor: _Optional[_Union[WriteTensor, _Mapping]] = ..., read_tensor: _Optional[_Union[ReadTensor, _Mapping]] = ...) -> None: ...
 
 class PutTensor(_message.Message):
     __slots__ = ("handle", "tensor")
@@ -152,6 +160,34 @@ class PutTensor(_message.Message):
     handle: int
     tensor: _values_pb2.Tensor
     def __init__(self, handle: _Optional[int] = ..., tensor: _Optional[_Union[_values_pb2.Tensor, _Mapping]] = ...) -> None: ...
+
+class BeginTensor(_message.Message):
+    __slots__ = ("handle", "tensor")
+    HANDLE_FIELD_NUMBER: _ClassVar[int]
+    TENSOR_FIELD_NUMBER: _ClassVar[int]
+    handle: int
+    tensor: _values_pb2.Tensor
+    def __init__(self, handle: _Optional[int] = ..., tensor: _Optional[_Union[_values_pb2.Tensor, _Mapping]] = ...) -> None: ...
+
+class WriteTensor(_message.Message):
+    __slots__ = ("handle", "offset", "part")
+    HANDLE_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    PART_FIELD_NUMBER: _ClassVar[int]
+    handle: int
+    offset: int
+    part: _values_pb2.Tensor
+    def __init__(self, handle: _Optional[int] = ..., offset: _Optional[int] = ..., part: _Optional[_Union[_values_pb2.Tensor, _Mapping]] = ...) -> None: ...
+
+class ReadTensor(_message.Message):
+    __slots__ = ("handle", "offset", "size_bytes")
+    HANDLE_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    handle: int
+    offset: int
+    size_bytes: int
+    def __init__(self, handle: _Optional[int] = ..., offset: _Optional[int] = ..., size_bytes: _Optional[int] = ...) -> None: ...
 
 class PutProgram(_message.Message):
     __slots__ = ("handle", "program")
@@ -208,3 +244,21 @@ class ReleaseValuesRequest(_message.Message):
 class ReleaseValuesResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class CreateRegionRequest(_message.Message):
+    __slots__ = ("name", "size_bytes")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    size_bytes: int
+    def __init__(self, name: _Optional[str] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+
+class CreateRegionResponse(_message.Message):
+    __slots__ = ("region", "size_bytes", "ticket")
+    REGION_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TICKET_FIELD_NUMBER: _ClassVar[int]
+    region: int
+    size_bytes: int
+    ticket: bytes
+    def __init__(self, region: _Optional[int] = ..., size_bytes: _Optional[int] = ..., ticket: _Optional[bytes] = ...) -> None: ...

@@ -74,6 +74,11 @@ class SessionServiceStub:
                 request_serializer=gradwire_dot_v1_dot_sessions__pb2.ReleaseValuesRequest.SerializeToString,
                 response_deserializer=gradwire_dot_v1_dot_sessions__pb2.ReleaseValuesResponse.FromString,
                 _registered_method=True)
+        self.CreateRegion = channel.unary_unary(
+                '/gradwire.v1.SessionService/CreateRegion',
+                request_serializer=gradwire_dot_v1_dot_sessions__pb2.CreateRegionRequest.SerializeToString,
+                response_deserializer=gradwire_dot_v1_dot_sessions__pb2.CreateRegionResponse.FromString,
+                _registered_method=True)
 
 
 class SessionServiceServicer:
@@ -139,6 +144,18 @@ class SessionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateRegion(self, request, context):
+        """Makes memory that the caller, if it is on the server's host, shares with the session's worker,
+        so that tensors need not travel in messages. Entirely optional. The caller then gets the
+        memory over the socket that GetServerInfo names; it is freed when that connection ends, when
+        nobody makes it within 10 seconds, or with the session.
+        Returns NOT_FOUND if there is no such session, INVALID_ARGUMENT for a size that is not
+        positive, FAILED_PRECONDITION if the server shares no memory.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SessionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -176,6 +193,11 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.ReleaseValues,
                     request_deserializer=gradwire_dot_v1_dot_sessions__pb2.ReleaseValuesRequest.FromString,
                     response_serializer=gradwire_dot_v1_dot_sessions__pb2.ReleaseValuesResponse.SerializeToString,
+            ),
+            'CreateRegion': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateRegion,
+                    request_deserializer=gradwire_dot_v1_dot_sessions__pb2.CreateRegionRequest.FromString,
+                    response_serializer=gradwire_dot_v1_dot_sessions__pb2.CreateRegionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -372,6 +394,33 @@ class SessionService:
             '/gradwire.v1.SessionService/ReleaseValues',
             gradwire_dot_v1_dot_sessions__pb2.ReleaseValuesRequest.SerializeToString,
             gradwire_dot_v1_dot_sessions__pb2.ReleaseValuesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateRegion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gradwire.v1.SessionService/CreateRegion',
+            gradwire_dot_v1_dot_sessions__pb2.CreateRegionRequest.SerializeToString,
+            gradwire_dot_v1_dot_sessions__pb2.CreateRegionResponse.FromString,
             options,
             channel_credentials,
             insecure,

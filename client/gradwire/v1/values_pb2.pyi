@@ -53,16 +53,42 @@ DATA_TYPE_COMPLEX128: DataType
 DATA_TYPE_COMPLEX32: DataType
 
 class Tensor(_message.Message):
-    __slots__ = ("dtype", "shape", "data", "requires_grad")
+    __slots__ = ("dtype", "shape", "data", "zstd_data", "region", "held", "requires_grad")
     DTYPE_FIELD_NUMBER: _ClassVar[int]
     SHAPE_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
+    ZSTD_DATA_FIELD_NUMBER: _ClassVar[int]
+    REGION_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
     REQUIRES_GRAD_FIELD_NUMBER: _ClassVar[int]
     dtype: DataType
     shape: _containers.RepeatedScalarFieldContainer[int]
     data: bytes
+    zstd_data: bytes
+    region: RegionSlice
+    held: int
     requires_grad: bool
-    def __init__(self, dtype: _Optional[_Union[DataType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., data: _Optional[bytes] = ..., requires_grad: _Optional[bool] = ...) -> None: ...
+    def __init__(self, dtype: _Optional[_Union[DataType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., data: _Optional[bytes] = ..., zstd_data: _Optional[bytes] = ..., region: _Optional[_Union[RegionSlice, _Mapping]] = ..., held: _Optional[int] = ..., requires_grad: _Optional[bool] = ...) -> None: ...
+
+class RegionSlice(_message.Message):
+    __slots__ = ("region", "offset", "size_bytes")
+    REGION_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    region: int
+    offset: int
+    size_bytes: int
+    def __init__(self, region: _Optional[int] = ..., offset: _Optional[int] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+
+class Delivery(_message.Message):
+    __slots__ = ("region", "zstd", "hold_above_bytes")
+    REGION_FIELD_NUMBER: _ClassVar[int]
+    ZSTD_FIELD_NUMBER: _ClassVar[int]
+    HOLD_ABOVE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    region: RegionSlice
+    zstd: bool
+    hold_above_bytes: int
+    def __init__(self, region: _Optional[_Union[RegionSlice, _Mapping]] = ..., zstd: _Optional[bool] = ..., hold_above_bytes: _Optional[int] = ...) -> None: ...
 
 class Value(_message.Message):
     __slots__ = ("none", "bool_value", "int_value", "float_value", "complex_value", "string_value", "dtype", "device", "tensor", "handle", "input", "result", "member", "list", "tuple", "dict", "slice", "ellipsis", "constant", "function", "description")

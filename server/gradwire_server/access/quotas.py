@@ -34,6 +34,7 @@ class Quota(StrEnum):
     MESSAGE_BYTES = "message_bytes"
     TOTAL_DATASET_BYTES = "total_dataset_bytes"
     TOTAL_CHECKPOINT_BYTES = "total_checkpoint_bytes"
+    SHARED_BYTES = "shared_bytes"
 
     @property
     def in_all(self) -> str:
@@ -60,6 +61,7 @@ _ADVICE: Mapping[Quota, str] = {
     Quota.REQUESTS_PER_SECOND: "Send requests more slowly, or more in one.",
     Quota.TOTAL_DATASET_BYTES: "Delete a dataset that is not needed any more.",
     Quota.TOTAL_CHECKPOINT_BYTES: "Delete a checkpoint or a run that is not needed any more.",
+    Quota.SHARED_BYTES: "Send tensors in messages, or end a session that shares memory.",
     Quota.MESSAGE_BYTES: "Send less at once, or have the server's limit raised.",
 }
 

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from mmap import mmap
 from typing import Any
 
 import structlog
@@ -135,6 +136,18 @@ class Engine:
         del session, queue
         gc.collect()
         _return_free_memory(self._device)
+
+    def open_region(self, session_id: int, number: int, memory: mmap) -> None:
+        """Gives a session memory that its client has, too; a session that is gone needs none."""
+        queue = self._queues.get(session_id)
+        if queue is not None and queue.session is not None:
+            queue.session.regions.add(number, memory)
+
+    def close_region(self, session_id: int, number: int) -> None:
+        """Takes memory from a session that its client has no more."""
+        queue = self._queues.get(session_id)
+        if queue is not None and queue.session is not None:
+            queue.session.regions.remove(number)
 
     def call(
         self, call: int, session_id: int, method: str, payload: bytes, trace: str = ""

@@ -12,16 +12,21 @@ from gradwire.v1.handles import FIRST_SERVER_HANDLE
 from gradwire_server.access.quotas import Quotas
 from gradwire_server.engine import states
 from gradwire_server.engine.callables import Callables
+from gradwire_server.engine.delivery import IN_LINE, Delivery
 from gradwire_server.engine.failures import operation_failure
 from gradwire_server.engine.intrinsics import Intrinsics
 from gradwire_server.engine.leftovers import MAX_HANDLES, Leftovers
 from gradwire_server.engine.memory import Budget
+from gradwire_server.engine.parts import Parts
 from gradwire_server.engine.programs import OperationError, Program, Scope
 from gradwire_server.engine.random_state import RandomState
+from gradwire_server.engine.regions import Regions
 from gradwire_server.engine.registry import Registry
 from gradwire_server.engine.values import (
     decode_tensor,
     decode_value,
+    describe_shape,
+    encode_tensor,
     encode_value,
     require_fits,
     wire_bytes,
@@ -52,6 +57,8 @@ class Session:
         num_commands: How many calls that may change it were carried out.
         last_seq: The number of the last message of its Execute stream.
         failed_seq: The number of the last one that failed.
+        regions: The memory that it shares with its client.
+        delivery: Where the results of the command in progress go.
         runs: Its runs that have not ended, by name.
         series: What its checkpoints are called, those of runs aside.
         turn_until: Until when, by `time.monotonic`, a run may take more than one step in this turn.
@@ -82,6 +89,9 @@ class Session:
         self.num_steps = 0
         self.turn_until = 0.0
         self.budget = Budget(limits.max_session_bytes, self._held)
+        self.regions = Regions()
+        self.delivery = IN_LINE
+        self._parts = Parts(device, self.regions, self.budget)
         self._intrinsics = Intrinsics(device, self.budget)
         self._callables = Callables(device, lambda name, path: self.registry.resolve(name, path))  # noqa: PLW0108  # not there yet
         self.registry = Registry(
@@ -104,6 +114,9 @@ class Session:
             "put_program": self._put_program,
             "run_program": self._run_program,
             "release_handles": self._release_handles,
+            "begin_tensor": self._begin_tensor,
+            "write_tensor": self._write_tensor,
+            "read_tensor": self._read_tensor,
         }
 
     @property
@@ -187,12 +200,31 @@ class Session:
         Raises:
             GradwireError: They are too large for a message; nothing was copied. LIMIT_EXCEEDED.
         """
-        require_fits(wire_bytes(values), self.limits.max_message_bytes)
-        return [v if isinstance(v, values_pb2.Value) else encode_value(v) for v in values]
+        delivery = self.delivery
+        if not delivery.holds:
+            require_fits(wire_bytes(values), self.limits.max_message_bytes)
+
+        def encode(tensor: torch.Tensor) -> values_pb2.Tensor:
+            return encode_tensor(tensor, delivery)
+
+        return [v if isinstance(v, values_pb2.Value) else encode_value(v, encode) for v in values]
+
+    def delivery_of(self, message: values_pb2.Delivery) -> Delivery:
+        """Returns how results go where a message would like them.
+
+        Raises:
+            GradwireError: What it offers is none of the session's memory.
+        """
+        return Delivery(
+            message,
+            regions=self.regions,
+            limit_bytes=self.limits.max_message_bytes // 2,
+            hold=self._hold,
+        )
 
     def decode(self, value: values_pb2.Value, path: str) -> Any:
         """Returns the Python value of a wire value outside of programs; handles are looked up."""
-        return decode_value(value, path, self._reference, self.device)
+        return decode_value(value, path, self._reference, self.device, regions=self.regions)
 
     def decode_map(self, values: Mapping[str, values_pb2.Value], path: str) -> dict[str, Any]:
         """Returns the Python values of named wire values, as `decode`."""
@@ -231,15 +263,50 @@ class Session:
         self.models.clear()
         self.runs.clear()
         self.leftovers.clear()
+        self._parts.clear()
+        self.regions.clear()
 
     def _put_tensor(self, command: sessions_pb2.PutTensor) -> Sequence[values_pb2.Value]:
         _require_client_handle(command.handle, "put_tensor.handle")
         tensor = command.tensor
-        self.budget.reserve(len(tensor.data), "put_tensor")
-        value = decode_tensor(tensor, self.device, "put_tensor.tensor")
-        self.budget.add(value, "put_tensor")
-        self.values[command.handle] = value
+        _, size_bytes = describe_shape(tensor, "put_tensor.tensor")
+        self.budget.reserve(size_bytes, "put_tensor")
+        value = decode_tensor(tensor, self.device, "put_tensor.tensor", self.regions)
+        self._put(command.handle, value, "put_tensor")
         return ()
+
+    def _begin_tensor(self, command: sessions_pb2.BeginTensor) -> Sequence[values_pb2.Value]:
+        _require_client_handle(command.handle, "begin_tensor.handle")
+        self.release((command.handle,))
+        empty = self._parts.begin(command)
+        if empty is not None:
+            self._put(command.handle, empty, "begin_tensor")
+        return ()
+
+    def _write_tensor(self, command: sessions_pb2.WriteTensor) -> Sequence[values_pb2.Value]:
+        whole = self._parts.write(command)
+        if whole is not None:
+            self._put(command.handle, whole, "write_tensor")
+        return ()
+
+    def _read_tensor(self, command: sessions_pb2.ReadTensor) -> Sequence[values_pb2.Value]:
+        tensor = self.value(command.handle, "read_tensor.handle")
+        return (self._parts.read(command, tensor, self.delivery),)
+
+    def _put(self, handle: int, value: torch.Tensor, what: str) -> None:
+        self.budget.add(value, what)
+        self.values[handle] = value
+
+    def _hold(self, tensor: torch.Tensor) -> int:
+        """Keeps a result that is too large for an answer; returns its handle."""
+        if self.runs:
+            # A run may change it while it is read.
+            self.budget.reserve(tensor.nbytes, "fetch")
+            tensor = tensor.clone()
+        self.budget.add(tensor, "fetch")
+        handle, self.next_handle = self.next_handle, self.next_handle + 1
+        self.values[handle] = tensor
+        return handle
 
     def _put_program(self, command: sessions_pb2.PutProgram) -> Sequence[values_pb2.Value]:
         _require_client_handle(command.handle, "put_program.handle")
@@ -305,7 +372,8 @@ class Session:
     def release(self, handles: Sequence[int]) -> None:
         """Forgets values; handles that do not exist are ignored."""
         for handle in handles:
-            self.values.pop(handle, None)
+            if self.values.pop(handle, None) is None:
+                self._parts.release(handle)
 
     def _reference(self, value: values_pb2.Value, path: str) -> Any:
         kind = value.WhichOneof("kind")
@@ -320,6 +388,7 @@ class Session:
         return [
             *self.values.values(),
             *self._pinned.values(),
+            *self._parts.held(),
             *(model.module for model in models),
             *(model.optimizer for model in models),
         ]

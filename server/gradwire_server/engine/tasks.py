@@ -10,6 +10,7 @@ import structlog
 from google.protobuf.message import DecodeError, Message
 
 from gradwire.v1 import errors_pb2, sessions_pb2, values_pb2
+from gradwire_server.engine.delivery import IN_LINE, Delivery
 from gradwire_server.engine.failures import operation_failure
 from gradwire_server.engine.figures import Timing
 from gradwire_server.engine.session import Session
@@ -242,6 +243,7 @@ class ExecuteTask(Task):
         self._next_command = 0
         self._values: list[values_pb2.Value] = []
         self._num_bytes = 0
+        self._delivery: Delivery | None = None
 
     def advance(self) -> bool:
         """Runs the next command; answers after the last one or the first that fails."""
@@ -264,7 +266,7 @@ class ExecuteTask(Task):
             self.timing.kind = commands[index].WhichOneof("kind") or "Execute"
             try:
                 with self._watch():
-                    values = self._session.run(commands[index], f"commands[{index}]")
+                    values = self._run(request, index)
                 if values:
                     self._add(values)
             except Exception as error:  # noqa: BLE001  # the boundary: the session goes on
@@ -285,6 +287,19 @@ class ExecuteTask(Task):
         self._reply()
         return False
 
+    def _run(self, request: sessions_pb2.ExecuteRequest, index: int) -> Sequence[values_pb2.Value]:
+        session, command, path = self._session, request.commands[index], f"commands[{index}]"
+        if not request.HasField("delivery"):
+            return session.run(command, path)
+        if self._delivery is None:
+            self._delivery = session.delivery_of(request.delivery)
+        # Between the commands of a message other tasks of the session may have their turns.
+        session.delivery = self._delivery
+        try:
+            return session.run(command, path)
+        finally:
+            session.delivery = IN_LINE
+
     def _add(self, values: Sequence[values_pb2.Value]) -> None:
         self._num_bytes += sum(value.ByteSize() for value in values)
         require_fits(self._num_bytes, self._session.limits.max_message_bytes)
@@ -293,6 +308,8 @@ class ExecuteTask(Task):
     def _reply(self, *, failure: errors_pb2.Failure | None = None, skipped: bool = False) -> None:
         assert self._request is not None
         self._session.last_seq = self._request.seq
+        # The engine remembers the task for its logs; the memory may be the client's to free.
+        self._delivery = None
         begin = perf_counter()
         response = sessions_pb2.ExecuteResponse(
             seq=self._request.seq, values=self._values, failure=failure, skipped=skipped

@@ -102,7 +102,7 @@ def _value_for(
     session: Session, target: torch.Tensor, entry: models_pb2.NamedTensor, path: str
 ) -> torch.Tensor:
     """Returns the value of an entry, which must have the dtype and shape of its target."""
-    value = decode_tensor(entry.tensor, session.device, path).detach()
+    value = decode_tensor(entry.tensor, session.device, path, session.regions).detach()
     if torch.nn.parameter.is_lazy(target):
         raise invalid(path, f"{entry.name} has no shape yet; run the model once")
     if value.shape != target.shape or value.dtype != target.dtype:

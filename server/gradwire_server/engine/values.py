@@ -8,6 +8,9 @@ import torch
 
 from gradwire.v1 import values_pb2
 from gradwire.v1.dtypes import ROWS
+from gradwire_server.engine.delivery import Delivery
+from gradwire_server.engine.elements import bytes_of, read_elements
+from gradwire_server.engine.regions import NO_REGIONS, Regions
 from gradwire_server.errors import GradwireError, Reason, invalid
 
 DTYPE_OF_DATA_TYPE: dict[int, torch.dtype] = {
@@ -37,43 +40,66 @@ NAME_OF_CONSTANT: dict[Any, str] = {constant: name for name, constant in CONSTAN
 
 EncodedLeaf = values_pb2.Tensor | values_pb2.Description
 INT64_MIN, INT64_MAX = -(1 << 63), (1 << 63) - 1
+SMALL_BYTES = 16 * 1024
+"""Below this it is cheaper to copy twice than to look where the elements are."""
 MAX_NESTING = 64
 """How deep lists, tuples and dicts may be nested."""
 
 
-def decode_tensor(tensor: values_pb2.Tensor, device: torch.device, path: str) -> torch.Tensor:
+def decode_tensor(
+    tensor: values_pb2.Tensor, device: torch.device, path: str, regions: Regions = NO_REGIONS
+) -> torch.Tensor:
     """Returns the tensor on `device`; a leaf, requiring a gradient if it says so.
 
     Args:
         tensor: The wire form.
         device: Where the elements are to be.
         path: The request field it came in, for errors.
+        regions: The memory that the session shares with its client.
 
     Raises:
         GradwireError: The dtype is unknown, a dimension is negative, or the payload has another
-            length than dtype and shape say.
+            length than dtype and shape say, or is not where it is said to be.
+    """
+    dtype, size_bytes = describe_shape(tensor, path)
+    if size_bytes < SMALL_BYTES and len(tensor.data) == size_bytes > 0:
+        # bytearray: torch shares the memory it is given and may write to it.
+        elements = torch.frombuffer(bytearray(tensor.data), dtype=dtype).to(device)
+    else:
+        elements = read_elements(tensor, size_bytes, device, regions, path)
+    return finish_tensor(tensor, elements, path)
+
+
+def describe_shape(tensor: values_pb2.Tensor, path: str) -> tuple[torch.dtype, int]:
+    """Returns a tensor's dtype, and how many bytes it has.
+
+    Raises:
+        GradwireError: The dtype is unknown, or a dimension is negative.
     """
     dtype = DTYPE_OF_DATA_TYPE.get(tensor.dtype)
     if dtype is None:
         raise invalid(f"{path}.dtype", f"{tensor.dtype} is not a DataType that tensors can have")
-    shape = list(tensor.shape)
-    if any(size < 0 for size in shape):
-        raise invalid(f"{path}.shape", f"{shape} has a negative dimension")
-    expected = math.prod(shape) * ITEMSIZE[tensor.dtype]
-    data = tensor.data
-    if len(data) != expected:
-        raise invalid(
-            f"{path}.data",
-            f"{len(data)} bytes, but {expected} are needed for shape {shape} of {dtype}",
-        )
-    if expected == 0:
-        result = torch.empty(shape, dtype=dtype, device=device)
-    else:
-        # bytearray: torch shares the memory it is given and may write to it.
-        result = torch.frombuffer(bytearray(data), dtype=dtype).reshape(shape).to(device)
-        if dtype == torch.bool:
-            # What torch does with a boolean that is neither 0 nor 1 is undefined.
-            result = result.view(torch.uint8) != 0
+    if any(size < 0 for size in tensor.shape):
+        raise invalid(f"{path}.shape", f"{list(tensor.shape)} has a negative dimension")
+    return dtype, math.prod(tensor.shape) * ITEMSIZE[tensor.dtype]
+
+
+def finish_tensor(tensor: values_pb2.Tensor, elements: torch.Tensor, path: str) -> torch.Tensor:
+    """Returns the tensor that a message describes, with elements that are there already.
+
+    Args:
+        tensor: The wire form.
+        elements: The elements, or their bytes, as a vector on the right device.
+        path: The request field it came in, for errors.
+
+    Raises:
+        GradwireError: It can't require a gradient.
+    """
+    dtype = DTYPE_OF_DATA_TYPE[tensor.dtype]
+    result = elements.view(dtype).reshape(list(tensor.shape))
+    if dtype == torch.bool:
+        # What torch does with a boolean that is neither 0 nor 1 is undefined.
+        result = result.view(torch.uint8) != 0
     if tensor.requires_grad:
         if not (dtype.is_floating_point or dtype.is_complex):
             raise invalid(
@@ -84,8 +110,13 @@ def decode_tensor(tensor: values_pb2.Tensor, device: torch.device, path: str) ->
     return result
 
 
-def encode_tensor(tensor: torch.Tensor) -> values_pb2.Tensor:
-    """Returns the wire form of a dense or sparse tensor on any device; sparse ones become dense."""
+def encode_tensor(tensor: torch.Tensor, delivery: Delivery | None = None) -> values_pb2.Tensor:
+    """Returns the wire form of a dense or sparse tensor on any device; sparse ones become dense.
+
+    Args:
+        tensor: The tensor.
+        delivery: Where its elements go; into the message if none is given.
+    """
     data_type = DATA_TYPE_OF_DTYPE.get(tensor.dtype)
     if data_type is None:
         raise TypeError(f"a tensor of {tensor.dtype} has no form on the wire; convert it first")
@@ -96,15 +127,18 @@ def encode_tensor(tensor: torch.Tensor) -> values_pb2.Tensor:
         # It has no elements in memory; a copy has.
         plain = plain.clone()
     plain = plain.resolve_conj().resolve_neg().cpu().contiguous()
-    # Not a reshape: that keeps the stride of a single element, which then has no view as bytes.
-    flat = plain.as_strided((plain.numel(),), (1,))
-    data = flat.view(torch.uint8).numpy().tobytes() if plain.numel() else b""
-    return values_pb2.Tensor(
+    message = values_pb2.Tensor(
         dtype=data_type,  # type: ignore[arg-type]
         shape=list(tensor.shape),
-        data=data,
         requires_grad=tensor.requires_grad,
     )
+    if delivery is not None:
+        delivery.place(message, plain)
+    elif plain.numel():
+        message.data = bytes_of(plain).numpy().tobytes()
+    else:
+        message.data = b""
+    return message
 
 
 def describe_tensor(tensor: torch.Tensor) -> values_pb2.Description:
@@ -138,6 +172,8 @@ def decode_value(
     reference: Callable[[values_pb2.Value, str], Any],
     device: torch.device,
     depth: int = 0,
+    *,
+    regions: Regions = NO_REGIONS,
 ) -> Any:
     """Returns the Python value of a wire value.
 
@@ -147,6 +183,7 @@ def decode_value(
         reference: Returns what a `handle`, `input`, `result`, `member` or `function` stands for.
         device: Where tensors by value go.
         depth: How deep in containers this value is.
+        regions: The memory that the session shares with its client.
 
     Raises:
         GradwireError: The value is empty, malformed, or nested too deeply.
@@ -159,7 +196,9 @@ def decode_value(
         raise invalid(path, f"nested more than {MAX_NESTING} levels deep")
 
     def inner(element: values_pb2.Value, name: str) -> Any:
-        return decode_value(element, f"{path}.{name}", reference, device, depth + 1)
+        return decode_value(
+            element, f"{path}.{name}", reference, device, depth + 1, regions=regions
+        )
 
     match kind:
         case "handle" | "input" | "result" | "member" | "function":
@@ -180,7 +219,7 @@ def decode_value(
                 )
             )
         case "tensor":
-            return decode_tensor(value.tensor, device, f"{path}.tensor")
+            return decode_tensor(value.tensor, device, f"{path}.tensor", regions)
         case "dtype":
             dtype = DTYPE_OF_DATA_TYPE.get(value.dtype)
             if dtype is None:

@@ -23,6 +23,7 @@ from gradwire_server.sessions.names import (
 )
 from gradwire_server.sessions.once import OnceOnly
 from gradwire_server.sessions.placement import Placement
+from gradwire_server.sessions.regions import Regions
 from gradwire_server.sessions.session import Session
 from gradwire_server.storage import Manifest
 from gradwire_server.workers.frames import Frame, FrameKind
@@ -57,6 +58,7 @@ class SessionRegistry:
     def __init__(self, pool: WorkerPool, limits: Limits, quotas: Quotas | None = None) -> None:
         self.limits = limits
         self.quotas = quotas or Quotas(limits)
+        self.regions = Regions(limits, self.quotas)
         self._requests = OnceOnly()
         self.placement = Placement(pool)
         self._sessions: dict[str, Session] = {}
@@ -216,6 +218,7 @@ class SessionRegistry:
                 await self._open_on_worker(opened)
                 frame = await self._fill(opened, checkpoint, continues=True)
                 if frame.kind is not FrameKind.FAILURE:
+                    await self.regions.move(session, opened.number, opened.link)
                     session.number = opened.number
                     session.attach(worker, opened.link)
                 return frame

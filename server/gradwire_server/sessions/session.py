@@ -117,7 +117,7 @@ class Session:
                 request id was used for another request.
         """
         if self._moved is not None:
-            await self._settled()
+            await self.settled()
         if request_id:
             return await self._requests.run(
                 request_id, method, payload, lambda: self._begin(method, payload)
@@ -182,7 +182,7 @@ class Session:
         Raises:
             GradwireError: As `call`.
         """
-        await self._settled()
+        await self.settled()
         stream = self.link.stream(self._frame(method, payload))
         try:
             yield stream
@@ -234,7 +234,7 @@ class Session:
 
         return wait()
 
-    async def _settled(self) -> None:
+    async def settled(self) -> None:
         """Waits until the session has a worker, if it moves to another."""
         while self._moved is not None:
             await self._moved.wait()

@@ -102,6 +102,17 @@ class FrontRpcs:
         await self._registry.delete(request.name, keep_runs=request.keep_runs)
         return sessions_pb2.DeleteSessionResponse().SerializeToString()
 
+    async def create_region(self, payload: bytes) -> bytes:
+        """CreateRegion."""
+        request = decode(sessions_pb2.CreateRegionRequest, payload)
+        note_resource(request.name)
+        session = self._registry.get(request.name)
+        region, ticket = await self._registry.regions.create(session, request.size_bytes)
+        response = sessions_pb2.CreateRegionResponse(
+            region=region.number, size_bytes=region.size_bytes, ticket=ticket
+        )
+        return response.SerializeToString()
+
     async def get_server_info(self, payload: bytes) -> bytes:
         """GetServerInfo."""
         decode(server_pb2.GetServerInfoRequest, payload)
@@ -112,6 +123,7 @@ class FrontRpcs:
             python_version=platform.python_version(),
             workers=[self._worker_message(worker) for worker in self._pool.workers],
             limits=self._limits_message(caller().tenant),
+            region_socket=self._registry.regions.socket_name,
         )
         return response.SerializeToString()
 

@@ -83,6 +83,7 @@ class Handlers:
             "GetSession": front.get_session,
             "ListSessions": front.list_sessions,
             "DeleteSession": front.delete_session,
+            "CreateRegion": front.create_region,
             "GetServerInfo": front.get_server_info,
             "CreateDataset": datasets.create_dataset,
             "GetDataset": datasets.get_dataset,

@@ -56,6 +56,7 @@ ROUTES: Mapping[str, Route] = {
     "SessionService.Execute": Route.EXECUTE,
     "SessionService.FetchValues": Route.SESSION,
     "SessionService.ReleaseValues": Route.SESSION,
+    "SessionService.CreateRegion": Route.FRONT,
     "ModelService.CreateModel": Route.SESSION_OR_NEW,
     "ModelService.GetModel": Route.SESSION,
     "ModelService.ListModels": Route.SESSION,

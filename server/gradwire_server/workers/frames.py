@@ -46,6 +46,12 @@ class FrameKind(IntEnum):
     FIGURES = 6
     """Say how the worker is doing. The payload is a JSON object, what tenants hold on other
     workers in bytes. Answered by REPLY at the end of the turn, with `Engine.figures` as JSON."""
+    OPEN_REGION = 7
+    """Map memory that the session shares with its client. The payload is a JSON object: `region`,
+    its number, `socket`, which gives the memory out, and `ticket`, in hexadecimal. Answered by
+    REPLY or FAILURE."""
+    CLOSE_REGION = 8
+    """Forget the region with the number that is the payload, as JSON. Answered by REPLY."""
 
     # From the worker to the front.
     READY = 16

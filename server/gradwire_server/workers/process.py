@@ -15,9 +15,10 @@ import structlog
 import torch
 
 from gradwire.v1 import server_pb2, sessions_pb2
+from gradwire.v1.regions import claim
 from gradwire_server.access.quotas import Quotas
 from gradwire_server.engine.engine import Engine
-from gradwire_server.errors import GradwireError
+from gradwire_server.errors import GradwireError, no_shared_memory
 from gradwire_server.limits import Limits
 from gradwire_server.log import configure_logging
 from gradwire_server.storage import Storage, StorageConfig
@@ -150,6 +151,11 @@ def _take(frame: Frame, engine: Engine, answers: FrameAnswers) -> bool:
         case FrameKind.CLOSE_SESSION:
             engine.close_session(frame.session)
             answers.reply(frame.call, b"")
+        case FrameKind.OPEN_REGION:
+            _open_region(frame, engine, answers)
+        case FrameKind.CLOSE_REGION:
+            engine.close_region(frame.session, json.loads(frame.payload))
+            answers.reply(frame.call, b"")
         case FrameKind.CANCEL:
             engine.cancel(frame.call)
         case FrameKind.FIGURES:
@@ -160,6 +166,21 @@ def _take(frame: Frame, engine: Engine, answers: FrameAnswers) -> bool:
         case _:
             raise ValueError(f"a worker is never sent {frame.kind.name}")
     return False
+
+
+def _open_region(frame: Frame, engine: Engine, answers: FrameAnswers) -> None:
+    """Gets a region's memory from the front; the worker goes on without if that fails."""
+    request = json.loads(frame.payload)
+    try:
+        connection, memory = claim(request["socket"], bytes.fromhex(request["ticket"]))
+    except OSError as error:
+        log.warning("no shared memory", error=str(error))
+        answers.fail(frame.call, no_shared_memory())
+        return
+    # Its life is the front's affair.
+    connection.close()
+    engine.open_region(frame.session, request["region"], memory)
+    answers.reply(frame.call, b"")
 
 
 def ready_frame(device: torch.device) -> Frame:
@@ -201,6 +222,8 @@ def main(arguments: list[str] | None = None) -> int:
     # The front ends its workers; a Ctrl-C in the terminal reaches the whole process group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # Memory of large tensors comes in large pages: a third of the time that it takes else.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
     connection = Connection(socket.socket(fileno=options.fd))

@@ -1,0 +1,135 @@
+"""Memory that this program shares with the session's worker, if it is on the server's host."""
+
+import contextlib
+import mmap
+import socket
+
+from gradwire.errors import GradwireError
+from gradwire.transport.server import Server
+from gradwire.v1 import server_pb2, sessions_pb2, sessions_pb2_grpc, values_pb2
+from gradwire.v1.regions import claim, socket_address
+
+ALIGNMENT = 64
+
+RING_BYTES = 32 << 20
+"""How much memory a session shares, if the server lets it."""
+
+
+class Ring:
+    """A region that is used in turns: what is taken first is given back first.
+
+    Positions count on for ever; their place in the region is their remainder by its size.
+
+    Args:
+        region: The number of the region.
+        memory: Its memory.
+        connection: What keeps it alive at the server; none if it needs nothing.
+    """
+
+    def __init__(
+        self, region: int, memory: mmap.mmap | bytearray, connection: socket.socket | None = None
+    ) -> None:
+        self.size_bytes = len(memory)
+        self._region = region
+        self._memory = memory
+        self._view = memoryview(memory)
+        self._connection = connection
+        self._begin = self._end = 0
+
+    @property
+    def position(self) -> int:
+        """Up to where it is taken; `free` gives everything before back."""
+        return self._end
+
+    def take(self, size_bytes: int) -> values_pb2.RegionSlice | None:
+        """Returns a slice that nobody uses; None if there is no room before more is given back."""
+        if self._begin == self._end:
+            # From the beginning, which is in the processor's cache.
+            self._begin = self._end = -(-self._end // self.size_bytes) * self.size_bytes
+        offset = self._end % self.size_bytes
+        # A slice is in one piece; what is left at the end of the region is passed over.
+        skipped = self.size_bytes - offset if offset + size_bytes > self.size_bytes else 0
+        taken = -(-size_bytes // ALIGNMENT) * ALIGNMENT
+        if self._end + skipped + taken - self._begin > self.size_bytes:
+            return None
+        self._end += skipped + taken
+        return values_pb2.RegionSlice(
+            region=self._region, offset=(offset + skipped) % self.size_bytes, size_bytes=size_bytes
+        )
+
+    def free(self, position: int) -> None:
+        """Gives back what was taken before `position` was what `position` said."""
+        self._begin = max(self._begin, position)
+
+    def rewind(self, position: int) -> None:
+        """Gives back what was taken since: it was never sent."""
+        self._end = max(self._begin, position)
+
+    def view(self, piece: values_pb2.RegionSlice) -> memoryview:
+        """Returns the bytes of a slice.
+
+        Raises:
+            ValueError: It is not within the region.
+        """
+        begin, size = piece.offset, piece.size_bytes
+        if piece.region != self._region or not 0 <= begin <= begin + size <= self.size_bytes:
+            raise ValueError("the server has put a tensor where there is no memory for it")
+        return self._view[begin : begin + size]
+
+    def close(self) -> None:
+        """Lets go of the memory; the server hears of it."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        self._view.release()
+        if isinstance(self._memory, mmap.mmap):
+            # Somebody may still look at it; it goes with the last view then.
+            with contextlib.suppress(BufferError):
+                self._memory.close()
+
+
+class Sharing:
+    """Makes the memory that a session shares, when there is first use for it.
+
+    Args:
+        server: The server.
+        session: The session's name.
+        info: What the server says of itself.
+    """
+
+    def __init__(
+        self, server: Server, session: str, info: server_pb2.GetServerInfoResponse
+    ) -> None:
+        self._session = session
+        self._stub = sessions_pb2_grpc.SessionServiceStub(server.channel)
+        self._server = server
+        self._size_bytes = min(RING_BYTES, info.limits.max_session_shared_bytes)
+        self._address = socket_address(info.region_socket, server.socket_path)
+
+    def ring(self) -> Ring | None:
+        """Returns the memory; None if the server is on another host, or does not want to.
+
+        It is asked for once: without it, tensors travel in messages.
+        """
+        address, self._address = self._address, None
+        if address is None or self._size_bytes <= 0 or not _reachable(address):
+            return None
+        request = sessions_pb2.CreateRegionRequest(name=self._session, size_bytes=self._size_bytes)
+        try:
+            made = self._server.call(self._stub.CreateRegion, request)
+            connection, memory = claim(address, made.ticket)
+        except (GradwireError, OSError):
+            # It is full, or does not give memory to this user; the session itself will tell
+            # if it is lost.
+            return None
+        return Ring(made.region, memory, connection)
+
+
+def _reachable(address: str) -> bool:
+    """Whether the server is on this host: its socket is not to be found on another."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(address)
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,58 @@
+"""The memory that a session shares with its client."""
+
+import mmap
+
+import torch
+
+from gradwire.v1 import values_pb2
+from gradwire_server.errors import GradwireError, Reason, invalid
+
+
+class Regions:
+    """The regions of one session, by number."""
+
+    def __init__(self) -> None:
+        self._memory: dict[int, torch.Tensor] = {}
+
+    def add(self, number: int, memory: mmap.mmap) -> None:
+        """Holds a region; the mapping goes when nobody has a slice of it any more."""
+        self._memory[number] = torch.frombuffer(memory, dtype=torch.uint8)
+
+    def remove(self, number: int) -> None:
+        """Forgets a region."""
+        self._memory.pop(number, None)
+
+    def clear(self) -> None:
+        """Forgets all regions."""
+        self._memory.clear()
+
+    def slice(self, message: values_pb2.RegionSlice, path: str) -> torch.Tensor:
+        """Returns a part of a region as a vector of bytes.
+
+        It is the client's memory as well and may change at any time: whoever is to rely on what it
+        says makes a copy first.
+
+        Raises:
+            GradwireError: The session has no such region, or the part is not within it.
+        """
+        memory = self._memory.get(message.region)
+        if memory is None:
+            raise GradwireError(
+                Reason.REGION_NOT_FOUND,
+                f"{path}.region: the session shares no region {message.region}; CreateRegion makes "
+                "one, and it lasts as long as the connection that fetched its memory.",
+                metadata={"region": str(message.region)},
+            )
+        begin, size = message.offset, message.size_bytes
+        # Each by itself, for their sum may be beyond int64 in other languages' eyes.
+        if begin < 0 or size < 0 or begin > len(memory) or size > len(memory) - begin:
+            raise invalid(
+                path,
+                f"bytes {begin} to {begin + size} are not within region {message.region}, which "
+                f"has {len(memory)}",
+            )
+        return memory[begin : begin + size]
+
+
+NO_REGIONS = Regions()
+"""Those of values that belong to no session."""
