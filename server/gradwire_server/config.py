@@ -79,7 +79,7 @@ class Settings(BaseSettings):
         None, description="File to append to who did what, a JSON object a line."
     )
     metrics_address: str | None = Field(
-        None, description="HOST:PORT of the metrics for Prometheus, at /metrics; off by default."
+        None, description="HOST:PORT of the metrics for Prometheus; off by default."
     )
     otlp_endpoint: str | None = Field(
         None, description="http(s)://HOST:PORT of an OTLP receiver (gRPC) to send traces to."

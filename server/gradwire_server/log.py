@@ -103,6 +103,7 @@ def configure_logging(
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
+    handler.addFilter(_shows_no_metadata)
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     for name, level in ({_PACKAGE: levels.default} | dict(levels.modules)).items():
         logging.getLogger(name).setLevel(level.upper())
@@ -124,6 +125,15 @@ def _level(text: str) -> LogLevel:
         if text == level:
             return level
     raise ValueError(f'"{text}" is no level; expected one of {", ".join(known)}')
+
+
+def _shows_no_metadata(record: logging.LogRecord) -> bool:
+    """Whether a line may be logged: not if it has metadata that gRPC could not decode.
+
+    That may be a token with a bit wrong, and whoever can reach the server can send as much of it as
+    they like.
+    """
+    return not str(record.msg).startswith("Invalid encoding on ")
 
 
 def _logger_name(module: str) -> str:

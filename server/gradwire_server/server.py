@@ -28,6 +28,7 @@ from gradwire_server.page import Page
 from gradwire_server.runs.registry import RunRegistry
 from gradwire_server.sessions.registry import SessionRegistry
 from gradwire_server.storage import Storage, StorageConfig
+from gradwire_server.transport.accepting import make_grpc_server
 from gradwire_server.transport.addresses import Address
 from gradwire_server.transport.auth import AccessInterceptor
 from gradwire_server.transport.datasets import DatasetRpcs
@@ -187,11 +188,9 @@ class Server:
         os._exit(ABANDONED_STATUS)
 
     def _make_grpc_server(self) -> grpc.aio.Server:
-        server = grpc.aio.server(
-            interceptors=[AccessInterceptor(self._tokens, self._observer)],
-            options=server_options(
-                self._settings.max_message_bytes, channelz=self._settings.channelz
-            ),
+        server = make_grpc_server(
+            server_options(self._settings.max_message_bytes, channelz=self._settings.channelz),
+            [AccessInterceptor(self._tokens, self._observer)],
         )
         front = FrontRpcs(self.registry, self.pool, self.lookout)
         datasets = DatasetRpcs(self.storage, self._settings.limits, self.registry.quotas)
@@ -206,7 +205,8 @@ class Server:
             self._observer,
             self._tokens,
         )
-        server.add_generic_rpc_handlers(handlers.generic_handlers())
+        for service, its_handlers in handlers.by_service().items():
+            server.add_registered_method_handlers(service, its_handlers)
         self.health.add_to(server)
         if self._settings.channelz:
             channelz.add_channelz_servicer(server)

@@ -105,7 +105,7 @@ def test_single_modules_may_log_more_or_less(tmp_path: Path) -> None:
         ("--log-level=loud", 'log_level: "loud" is no level; expected one of debug, info'),
         ("--log-level=info,sessions", 'log_level: "sessions" is no MODULE=LEVEL'),
         ("--audit-log-file=/nonexistent/audit", "audit_log_file: "),
-        ("--metrics-address=unix:/x", 'metrics_address: "unix:/x" is no HOST:PORT'),
+        ("--metrics-address=here", 'metrics_address: "here" is no address; expected HOST:PORT'),
         ("--otlp-endpoint=localhost:4317", "otlp_endpoint: "),
         ("--storage=/dev/null/x", "storage: "),
     ],

@@ -9,6 +9,7 @@ from gradwire_server.access.identity import Caller, Role, enter_call
 from gradwire_server.access.tokens import Tokens
 from gradwire_server.errors import GradwireError, Reason
 from gradwire_server.observability.observer import Observer
+from gradwire_server.transport.accepting import UNKNOWN_METHOD
 from gradwire_server.transport.grpc_types import Context, Handler
 from gradwire_server.transport.routes import needed_role
 from gradwire_server.transport.statuses import abort
@@ -43,7 +44,7 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
         """Returns the handler of the call, or one that refuses it."""
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
-        if handler is None or method.startswith(_OPEN_PREFIX):
+        if handler is None or method == UNKNOWN_METHOD or method.startswith(_OPEN_PREFIX):
             return handler
         who = None
         try:

@@ -100,15 +100,14 @@ class Handlers:
             Route.SESSION_OR_NEW: self._session_or_new,
         }
 
-    def generic_handlers(self) -> list[grpc.GenericRpcHandler]:
-        """Returns one generic handler for each service of the contract."""
-        return [
-            grpc.method_handlers_generic_handler(
-                service.full_name,
-                {method.name: self._handler(service, method.name) for method in service.methods},
-            )
+    def by_service(self) -> dict[str, dict[str, Handler]]:
+        """Returns the handler of each method, by the service's full name and the method's name."""
+        return {
+            service.full_name: {
+                method.name: self._handler(service, method.name) for method in service.methods
+            }
             for service in SERVICES
-        ]
+        }
 
     def _handler(self, service: ServiceDescriptor, method: str) -> Handler:
         route = ROUTES[f"{service.name}.{method}"]

@@ -3,6 +3,7 @@
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from gradwire_server.transport.accepting import make_grpc_server
 from gradwire_server.transport.addresses import Address
 from gradwire_server.transport.listening import listen
 from gradwire_server.transport.routes import SERVICES
@@ -36,7 +37,7 @@ class Health:
         """
         await self.set(serving=False)
         if self.address is not None:
-            server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
+            server = make_grpc_server((("grpc.so_reuseport", 0),))
             self.add_to(server)
             self.address = listen(server, self.address)
             self._own_server = server
