@@ -71,6 +71,9 @@ class Settings(BaseSettings):
     resume_runs: bool = Field(
         True, description="Go on with runs that a server on the same storage has left."
     )
+    compile_steps: bool = Field(
+        True, description="Compile training steps that need not be exact and come often."
+    )
     log_format: LogFormat = Field("text", description="How to log: json or text.")
     log_level: str = Field(
         "info", description="debug, info, warning or error; of modules: info,sessions=debug."

@@ -90,6 +90,7 @@ class Server:
             storage=settings.storage_config,
             log_format=settings.log_format,
             log_level=settings.log_level,
+            compile_steps=settings.compile_steps,
             command=worker_command,
         )
         self.pool = WorkerPool(launcher)

@@ -16,6 +16,7 @@ from gradwire.v1 import server_pb2
 from gradwire_server.access.quotas import Quotas
 from gradwire_server.calls import log_name, trace_id
 from gradwire_server.engine.ceiling import Ceiling
+from gradwire_server.engine.compiling import Backend, Compiling
 from gradwire_server.engine.device_figures import device_figures
 from gradwire_server.engine.figures import Figures, Timing
 from gradwire_server.engine.holdings import Holdings
@@ -53,6 +54,7 @@ class Engine:
         device: Where sessions live.
         limits: The limits in force.
         quotas: The quotas in force; those among `limits` if none are given.
+        backend: What makes steps fast that need not be exact; none are if it is None.
         storage: Where durable data is.
         answers: Where answers go.
         watch: Makes a block that is interrupted with an error if it takes too long.
@@ -66,6 +68,7 @@ class Engine:
         storage: Storage,
         answers: Answers,
         quotas: Quotas | None = None,
+        backend: Backend | None = None,
         watch: Watch = nullcontext,
     ) -> None:
         self._device = device
@@ -77,6 +80,8 @@ class Engine:
         self._shared = Queue(None)
         self._ready = Turns()
         self._figures = Figures()
+        counts = self._figures.counters["compiled_steps"]
+        self._compiling = None if backend is None else Compiling(backend, counts)
         self._quotas = quotas or Quotas(limits)
         self._holdings = Holdings(self._quotas)
         self._active: Session | None = None
@@ -109,6 +114,7 @@ class Engine:
             tenant=tenant,
             quotas=self._quotas,
             exact=exact,
+            compiling=self._compiling,
         )
         self._queues[session_id] = Queue(session, tenant)
         self._holdings.add(tenant, session.budget)
@@ -232,6 +238,9 @@ class Engine:
         else:
             alone = not self._ready and not queue.ready and not queue.parked
             queue.session.turn_until = time.monotonic() + TURN_SECONDS if alone else 0.0
+            if task is not queue.last and not isinstance(task, ExecuteTask):
+                queue.session.version += 1
+            queue.last = task
             self._ceiling.lower(queue.session.budget.room_bytes())
             try:
                 more = task.advance()

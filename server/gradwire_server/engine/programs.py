@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 
-from gradwire.v1 import values_pb2
+from gradwire.v1 import catalog, values_pb2
 from gradwire_server.engine.failures import operation_failure
 from gradwire_server.engine.memory import Measured
 from gradwire_server.engine.registry import Registry
@@ -91,6 +91,24 @@ class Scope(NamedTuple):
 _STEPS = frozenset({"torch.optim.Optimizer.step", "gradwire.begin_step"})
 """The operations that take a training step."""
 
+TENSOR_OPERATIONS = frozenset(
+    (
+        *(catalog.FUNCTIONS.keys() | catalog.METHODS.keys() | catalog.PROPERTIES.keys()),
+        *(catalog.ATEN.keys() | catalog.ARITHMETIC.keys()),
+        *("gradwire.call", "gradwire.getitem", "gradwire.repr", "gradwire.describe"),
+    )
+) - {
+    *("torch.autograd.backward", "torch.autograd.grad", "torch.Tensor.backward"),
+    *("torch.manual_seed", "torch.seed", "torch.set_rng_state", "torch.Tensor.requires_grad_"),
+}
+"""The operations that change at most what is in tensors."""
+
+STEP_OPERATIONS = TENSOR_OPERATIONS | {
+    *("torch.Tensor.backward", "torch.nn.Module.zero_grad"),
+    *("torch.optim.Optimizer.step", "torch.optim.Optimizer.zero_grad"),
+}
+"""What the steps of ordinary loops consist of: these change tensors and gradients at most."""
+
 
 @register
 class Program(Measured):
@@ -101,6 +119,12 @@ class Program(Measured):
         scope: What its references stand for. Handles are bound now, members at each call.
         path: The request field it came in, for errors.
         max_operations: The most operations it may have.
+
+    Attributes:
+        num_inputs: How many inputs it takes.
+        num_steps: How many training steps it takes.
+        only_tensors: Whether it changes tensors and gradients at most.
+        prepared: What runs it faster, by wanted results; whoever does that keeps it here.
 
     Raises:
         GradwireError: It is malformed, too long, or names an unknown operation.
@@ -128,6 +152,8 @@ class Program(Measured):
         self._message_bytes = message.ByteSize()
         self._bound: dict[int, Any] = {}
         self.num_steps = sum(operation.name in _STEPS for operation in message.operations)
+        self.only_tensors = all(op.name in STEP_OPERATIONS for op in message.operations)
+        self.prepared: dict[tuple[int, ...], Any] = {}
         self._scope = scope
         self._names = [operation.name for operation in message.operations]
         self._template: list[Any] = [None] * message.num_inputs
@@ -186,9 +212,7 @@ class Program(Measured):
             OperationError: An operation failed; the ones before it took effect.
             GradwireError: Another number of inputs than the program takes, or no such result.
         """
-        registers = self._run(inputs, wanted)
-        results = self._results
-        return [registers[results[index]] for index in wanted]
+        return self.results(self._run(inputs, wanted), wanted)
 
     def call(self, *inputs: Any, owner: torch.nn.Module | None = None) -> Any:
         """Runs the program as a function: returns its output, or the tuple of its outputs.
@@ -223,12 +247,47 @@ class Program(Measured):
                 Reason.INVALID_REQUEST,
                 f"the program takes {self.num_inputs} inputs and got {len(inputs)}",
             )
+        registers = self.registers(inputs)
+        registers[self._owner] = owner
+        self.execute(self.code(wanted), registers, wanted)
+        return registers
+
+    def code(self, wanted: tuple[int, ...]) -> Code:
+        """Returns the instructions for a set of wanted results."""
         code = self._code.get(wanted)
-        if code is None:
-            code = self._instructions_for(wanted)
+        return self._instructions_for(wanted) if code is None else code
+
+    @property
+    def names(self) -> list[str]:
+        """The operation of each instruction by name; empty for those that build arguments."""
+        calls = {target: index for index, target in enumerate(self._results)}
+        return [
+            self._names[calls[instruction.target]] if instruction.target in calls else ""
+            for instruction in self._instructions
+        ]
+
+    @property
+    def constants(self) -> list[Any]:
+        """What it works on beside its inputs."""
+        return [value for value in self._template if value is not None]
+
+    def registers(self, inputs: Sequence[Any]) -> list[Any]:
+        """Returns registers with the inputs."""
         registers = self._template.copy()
         registers[: self.num_inputs] = inputs
-        registers[self._owner] = owner
+        return registers
+
+    def results(self, registers: list[Any], wanted: tuple[int, ...]) -> list[Any]:
+        """Returns the wanted results, which are in registers."""
+        results = self._results
+        return [registers[results[index]] for index in wanted]
+
+    def execute(self, code: Code, registers: list[Any], wanted: tuple[int, ...]) -> None:
+        """Runs some of the instructions.
+
+        Raises:
+            OperationError: An operation failed; the ones before it took effect.
+        """
         target = -1
         try:
             for target, call, arguments, dead in code:
@@ -237,7 +296,6 @@ class Program(Measured):
                     registers[index] = None
         except Exception as error:  # whatever torch raises is the caller's to see
             raise self._failure(error, target, registers, wanted) from error
-        return registers
 
     def _instructions_for(self, wanted: tuple[int, ...]) -> Code:
         """Returns the instructions, each with the registers that nobody reads after it."""

@@ -36,6 +36,7 @@ from gradwire_server.limits import Limits
 from gradwire_server.storage import Storage
 
 if TYPE_CHECKING:
+    from gradwire_server.engine.compiling import Compiling
     from gradwire_server.engine.feeds import Feed
     from gradwire_server.engine.models import Model
     from gradwire_server.engine.training import TrainingRun
@@ -52,6 +53,7 @@ class Session:
         tenant: Whose it is.
         quotas: The quotas in force; those among `limits` if none are given.
         exact: Whether its training steps are torch's own, to the last bit.
+        compiling: What compiles steps that need not be exact.
 
     Attributes:
         num_commands: How many calls that may change it were carried out.
@@ -61,6 +63,8 @@ class Session:
         delivery: Where the results of the command in progress go.
         runs: Its runs that have not ended, by name.
         series: What its checkpoints are called, those of runs aside.
+        version: Another number whenever models or optimizers may have changed but for what is in
+            their tensors.
         turn_until: Until when, by `time.monotonic`, a run may take more than one step in this turn.
     """
 
@@ -74,6 +78,7 @@ class Session:
         tenant: str = "",
         quotas: Quotas | None = None,
         exact: bool = True,
+        compiling: "Compiling | None" = None,
     ) -> None:
         self.name = name
         self.exact = exact
@@ -88,6 +93,9 @@ class Session:
         self.failed_seq = self.last_seq = 0
         self.num_steps = 0
         self.turn_until = 0.0
+        self.compiling = compiling
+        self.version = 0
+        self._run_fast = None if exact or compiling is None else compiling.programs(device)
         self.budget = Budget(limits.max_session_bytes, self._held)
         self.regions = Regions()
         self.delivery = IN_LINE
@@ -333,7 +341,12 @@ class Session:
         self.num_steps += program.num_steps
         wanted = (*command.keep, *command.fetch)
         try:
-            results = program.run(inputs, wanted)
+            if self._run_fast is None:
+                results = program.run(inputs, wanted)
+            else:
+                results = self._run_fast(program, inputs, wanted, self.version)
+            if not program.only_tensors:
+                self.version += 1
         except OperationError as failure:
             kept = [
                 (i, h)

@@ -13,6 +13,7 @@ from gradwire_server.engine import hot
 from gradwire_server.engine.averages import MovingAverage, build_average
 from gradwire_server.engine.batches import Batches
 from gradwire_server.engine.checkpoints import write_checkpoint
+from gradwire_server.engine.compiling import Step
 from gradwire_server.engine.evaluation import build_evaluation
 from gradwire_server.engine.failures import operation
 from gradwire_server.engine.keeping import require_client_state
@@ -76,6 +77,7 @@ class TrainingRun:
         self.model = find_model(session, request.name)
         self._model_id = self.model.name.rpartition("/")[2]
         self._parameters: Sequence[torch.nn.Parameter] = ()
+        self._fast: Step | None = None
         transform = None
         if request.HasField("transform"):
             transform = build_transform(session, request.transform, "transform")
@@ -115,7 +117,7 @@ class TrainingRun:
         self._batch = self._batches.num_batches
         self._window: list[float] = []
         self._window_samples = 0
-        self._grad_norm = 0.0
+        self._grad_norm: float | torch.Tensor = 0.0
         self._bad: list[str] = []
         self._values: dict[str, float] = {}
         self._evaluated_step = -1
@@ -132,7 +134,8 @@ class TrainingRun:
                 torch.manual_seed(request.seed)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "wish": "", "_checkpoint_at": 0.0, "_parameters": ()}
+        passing = {"wish": "", "_checkpoint_at": 0.0, "_parameters": (), "_fast": None}
+        return {**vars(self), **passing}
 
     def begin(self, session: Session) -> Events:
         """Trains from the start on."""
@@ -166,6 +169,7 @@ class TrainingRun:
     def _follow(self, session: Session) -> Events:
         self._checkpoint_at = time.monotonic()
         self._parameters = tuple(self.model.module.parameters())
+        self._fast = self._fast_step(session)
         held = (self.optimizer, self._batches.tensors, self._best_state or {})
         with session.pinning(*held), self._training():
             if not self.progress.step:
@@ -235,7 +239,18 @@ class TrainingRun:
         last = self._batch == self._batches.num_batches
         rate = float(self.optimizer.param_groups[0]["lr"])
         with operation("Train"):
-            if needs_closure(self.optimizer):
+            taken = None
+            if self._fast is not None:
+                taken = self._fast.take(
+                    [*inputs, *targets],
+                    session.version,
+                    lambda: self._plain_step(inputs, targets),
+                )
+            if taken is not None:
+                loss_taken, self._grad_norm, _ = taken
+                self._window.append(loss_taken.item())
+                self._end_step()
+            elif needs_closure(self.optimizer):
                 self._window.append(self._closure_step(inputs, targets))
             else:
                 if not self._window:
@@ -267,7 +282,7 @@ class TrainingRun:
         """Lets the optimizer take a step, unless a loss or a gradient is not finite."""
         if self._scaler is not None:
             self._scaler.unscale_(self.optimizer)
-        self._clip()
+        self._note_and_clip()
         finite = all(math.isfinite(loss) for loss in self._window)
         if not finite or (self._scaler is None and not math.isfinite(self._grad_norm)):
             self._bad = self._bad_parameters()
@@ -278,10 +293,45 @@ class TrainingRun:
         else:
             self._scaler.step(self.optimizer)
             self._scaler.update()
+        self._end_step()
+
+    def _end_step(self) -> None:
+        """Does what follows each step of the optimizer."""
         if self._average is not None:
             self._average.update(self.model.module)
         if self._scheduler is not None and self._scheduler_per_step:
             self._step_scheduler()
+
+    def _fast_step(self, session: Session) -> Step | None:
+        """Returns what takes steps that need not be exact; None if torch takes them all."""
+        if (
+            self._recipe.exact
+            or session.compiling is None
+            or self._recipe.accumulate > 1
+            or self._scaler is not None
+            or needs_closure(self.optimizer)
+        ):
+            return None
+        modules = [self.model.module]
+        if isinstance(self._loss, torch.nn.Module):
+            modules.append(self._loss)
+        return session.compiling.loop(modules, self.optimizer, session.device)
+
+    def _plain_step(
+        self, inputs: Sequence[torch.Tensor], targets: Sequence[torch.Tensor]
+    ) -> Sequence[torch.Tensor]:
+        """Takes a step whatever the numbers are, and waits for none of them.
+
+        Returns:
+            The loss, the norm of the gradients, and whether both are finite.
+        """
+        hot.zero_grad(self.optimizer)
+        loss = self._backward(inputs, targets)
+        parameters = [p for p in self._parameters if p.grad is not None]
+        norm = total_norm([p.grad for p in parameters])
+        self._clip(parameters)
+        hot.step(self.optimizer)
+        return loss, norm, loss.isfinite() & norm.isfinite()
 
     def _closure_step(
         self, inputs: Sequence[torch.Tensor], targets: Sequence[torch.Tensor]
@@ -291,20 +341,20 @@ class TrainingRun:
         def evaluate() -> torch.Tensor:
             self.optimizer.zero_grad()
             loss = self._backward(inputs, targets)
-            self._clip()
+            self._note_and_clip()
             return loss
 
         loss: Any = self.optimizer.step(evaluate)  # type: ignore[arg-type]
-        if self._average is not None:
-            self._average.update(self.model.module)
-        if self._scheduler is not None and self._scheduler_per_step:
-            self._step_scheduler()
+        self._end_step()
         return float(loss)
 
-    def _clip(self) -> None:
+    def _note_and_clip(self) -> None:
         """Notes the norm of the gradients, and clips them as the recipe says."""
         parameters = [p for p in self._parameters if p.grad is not None]
-        self._grad_norm = total_norm([p.grad for p in parameters])
+        self._grad_norm = float(total_norm([p.grad for p in parameters]))
+        self._clip(parameters)
+
+    def _clip(self, parameters: Sequence[torch.Tensor]) -> None:
         if self._recipe.clip_grad_norm is not None:
             torch.nn.utils.clip_grad_norm_(parameters, self._recipe.clip_grad_norm)
         if self._recipe.clip_grad_value is not None:
@@ -434,7 +484,7 @@ class TrainingRun:
             self._end_reason = "EARLY_STOPPING"
 
     def _report(self, session: Session) -> Sequence[runs_pb2.RunEvent]:
-        return self.progress.report(self._grad_norm, session.device)
+        return self.progress.report(float(self._grad_norm), session.device)
 
     def _checkpoint(self, session: Session, *, best: bool = False) -> Sequence[runs_pb2.RunEvent]:
         """Writes a checkpoint if this run keeps some and has none of this step."""
@@ -585,7 +635,7 @@ def find_run(session: Session, name: str) -> TrainingRun:
     return run
 
 
-def total_norm(gradients: Sequence[torch.Tensor | None]) -> float:
+def total_norm(gradients: Sequence[torch.Tensor | None]) -> torch.Tensor:
     """Returns the 2-norm of all gradients together; sparse ones by their values."""
     dense = [
         g.coalesce().values() if g.layout == torch.sparse_coo else g
@@ -593,8 +643,9 @@ def total_norm(gradients: Sequence[torch.Tensor | None]) -> float:
         if g is not None
     ]
     if not dense:
-        return 0.0
-    return float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(dense))))
+        return torch.zeros(())
+    norm: torch.Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(dense)))
+    return norm
 
 
 def _is_finite(tensor: torch.Tensor) -> bool:

@@ -53,6 +53,7 @@ class Launcher:
         storage: Where durable data is.
         log_format: ``json`` or ``text``.
         log_level: Such as ``info``.
+        compile_steps: Whether workers compile steps that need not be exact.
         command: What runs a worker; the options are appended.
     """
 
@@ -61,6 +62,7 @@ class Launcher:
     storage: StorageConfig
     log_format: str = "text"
     log_level: str = "info"
+    compile_steps: bool = True
     command: Sequence[str] = WORKER_COMMAND
 
     async def launch(self, device: str, *, threads: int, on_lost: Callable[[], None]) -> Launched:
@@ -89,6 +91,7 @@ class Launcher:
                     *("--storage", json.dumps(asdict(self.storage))),
                     *("--log-format", self.log_format),
                     *("--log-level", self.log_level),
+                    *(("--compile-steps",) if self.compile_steps else ()),
                     stdin=subprocess.DEVNULL,
                     pass_fds=(theirs.fileno(),),
                     # A Ctrl-C in the terminal is for the front, which then ends its workers.

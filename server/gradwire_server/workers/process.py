@@ -17,6 +17,7 @@ import torch
 from gradwire.v1 import server_pb2, sessions_pb2
 from gradwire.v1.regions import claim
 from gradwire_server.access.quotas import Quotas
+from gradwire_server.engine.compiling import Builds, default_folder
 from gradwire_server.engine.engine import Engine
 from gradwire_server.errors import GradwireError, no_shared_memory
 from gradwire_server.limits import Limits
@@ -216,6 +217,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--limits", type=json.loads, required=True, help="Limits as JSON")
     parser.add_argument("--tenants", type=json.loads, default={}, help="their own limits, as JSON")
     parser.add_argument("--storage", type=json.loads, required=True, help="StorageConfig as JSON")
+    parser.add_argument("--compile-steps", action="store_true", help="compile steps")
     parser.add_argument("--log-format", choices=("json", "text"), default="text")
     parser.add_argument("--log-level", default="info")
     options = parser.parse_args(arguments)
@@ -229,6 +231,9 @@ def main(arguments: list[str] | None = None) -> int:
     connection = Connection(socket.socket(fileno=options.fd))
     answers = FrameAnswers(connection)
     limits = Limits(**options.limits)
+    backend = None
+    if options.compile_steps:
+        backend = Builds(default_folder(), num_threads=options.threads)
     watchdog = Watchdog(limit_seconds=limits.max_command_seconds)
     engine = Engine(
         device=device,
@@ -236,6 +241,7 @@ def main(arguments: list[str] | None = None) -> int:
         quotas=Quotas(limits, options.tenants),
         storage=Storage(StorageConfig(**options.storage)),
         answers=answers,
+        backend=backend,
         watch=watchdog.watch,
     )
     configure_logging(options.log_format, options.log_level, engine.log_context)
@@ -245,6 +251,9 @@ def main(arguments: list[str] | None = None) -> int:
         serve(connection, engine, answers)
     except (EOFError, ConnectionError):
         return 1
+    finally:
+        if backend is not None:
+            backend.close()
     return 0
 
 

@@ -34,7 +34,7 @@ async def test_a_session_is_opened_on_its_worker_under_its_public_name() -> None
     assert opened.kind is FrameKind.OPEN_SESSION
     assert opened.session == session.number
     assert sessions_pb2.Session.FromString(opened.payload) == sessions_pb2.Session(
-        name=session.name, tenant=DEFAULT_TENANT
+        name=session.name, tenant=DEFAULT_TENANT, exact=True
     )
     assert registry.get(session.name) is registry.get(f"{session.name}/models/m") is session
 

@@ -1,0 +1,53 @@
+"""What a worker compiles steps with."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from gradwire_server.engine.compiling.programs import ProgramSteps
+from gradwire_server.engine.compiling.step import Backend, Step
+from gradwire_server.engine.compiling.watched import Watched
+
+
+class Compiling:
+    """What a worker compiles steps with.
+
+    Args:
+        backend: What makes steps fast.
+        counts: Counts what becomes of steps, by outcome.
+    """
+
+    def __init__(self, backend: Backend, counts: "Counter[str]") -> None:
+        self._backend = backend
+        self._counts = counts
+
+    def programs(self, device: torch.device) -> Callable[..., list[Any]]:
+        """Returns what runs the programs of a session; see `ProgramSteps.run`."""
+        return ProgramSteps(self._backend, device, self._counts).run
+
+    def loop(
+        self,
+        modules: Sequence[torch.nn.Module],
+        optimizer: torch.optim.Optimizer,
+        device: torch.device,
+    ) -> Step:
+        """Returns the step of a training loop, which says itself whether it is to be taken.
+
+        Args:
+            modules: What is called, the loss included.
+            optimizer: What steps.
+            device: Where it runs.
+        """
+        watched = Watched(modules, [optimizer], on_gone=lambda: step.clear())  # noqa: PLW0108
+        step = Step(
+            watched,
+            self._backend,
+            device,
+            self._counts,
+            what="Train",
+            guarded=True,
+            keeps_gradients=False,
+        )
+        return step

@@ -1,0 +1,208 @@
+"""Recording a step: it is taken once, and every operation below autograd is written down."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from gradwire_server.engine.compiling.graph import (
+    Graph,
+    Node,
+    TensorInfo,
+    UnrecordableError,
+    encode,
+)
+
+MAX_NODES = 20_000
+"""A step of more operations is not compiled: that would take hours."""
+_DEPENDS_ON_DATA = (torch.Tag.dynamic_output_shape, torch.Tag.data_dependent_output)
+
+
+_HONEST = {
+    torch.ops.aten.native_batch_norm.default: torch.ops.aten._native_batch_norm_legit.default
+}
+"""Operations that change running statistics and do not say so, each with the one that does."""
+_RUNNING_MEAN = 3
+"""Which argument of theirs the running mean is."""
+
+
+class Recording(TorchDispatchMode):
+    """Writes down what runs within its ``with`` block.
+
+    Tensors that were there before are the inputs of the graph, in the order of their first use.
+
+    Attributes:
+        graph: What ran; complete after the block.
+        external: The tensors that are inputs, by value number.
+        draws: Whether random numbers were drawn.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.graph = Graph()
+        self.external: dict[int, torch.Tensor] = {}
+        self.draws = False
+        self._numbers: dict[int, int] = {}
+        self._written: set[int] = set()
+        # A tensor that is gone could leave its identity to another.
+        self._kept: list[torch.Tensor] = []
+        self._failure = ""
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Runs an operation and writes it down."""
+        del types
+        kwargs = kwargs or {}
+        if func in _HONEST and args[_RUNNING_MEAN] is not None:
+            func = _HONEST[func]
+        if self._failure or func.namespace == "profiler":
+            return func(*args, **kwargs)
+        try:
+            self._require_possible(func)
+            given = [encode(argument, self._number) for argument in args]
+            named = {name: encode(argument, self._number) for name, argument in kwargs.items()}
+        except UnrecordableError as error:
+            # The step goes on: it is a step like others.
+            self._failure = str(error)
+            return func(*args, **kwargs)
+        if func._schema.is_mutable:
+            self._note_written(func, args, kwargs)
+        result = func(*args, **kwargs)
+        results = result if isinstance(result, list | tuple) else [result]
+        self.graph.nodes.append(
+            Node(
+                name=f"{func.namespace}.{func.__name__}",
+                args=given,
+                kwargs=named,
+                results=[self._result(each, func._schema.is_mutable) for each in results],
+                single=not isinstance(result, list | tuple),
+            )
+        )
+        return result
+
+    @property
+    def next_value(self) -> int:
+        """A number from which on none is taken."""
+        return len(self._kept)
+
+    @property
+    def mutated(self) -> list[int]:
+        """The inputs that were changed in place, by value number."""
+        return [n for n, tensor in self.external.items() if memory_of(tensor) in self._written]
+
+    def require_complete(self) -> None:
+        """Raises UnrecordableError if not all of the step is in the graph."""
+        if self._failure:
+            raise UnrecordableError(self._failure)
+
+    def number(self, tensor: torch.Tensor) -> int | None:
+        """Returns the value number of a tensor; None if nothing that ran touched it."""
+        return self._numbers.get(id(tensor))
+
+    def tensor(self, number: int) -> torch.Tensor:
+        """Returns the tensor of a value number."""
+        return self._kept[number]
+
+    def _require_possible(self, func: Any) -> None:
+        if func.namespace != "aten":
+            raise UnrecordableError(f"{func} is no operation of ATen")
+        if any(tag in func.tags for tag in _DEPENDS_ON_DATA):
+            raise UnrecordableError(f"what {func} returns depends on the values of tensors")
+        if len(self.graph.nodes) >= MAX_NODES:
+            raise UnrecordableError(f"it has more than {MAX_NODES} operations")
+        self.draws |= torch.Tag.nondeterministic_seeded in func.tags
+
+    def _note_written(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+        """Notes which memory an operation in place changes."""
+        for index, argument in enumerate(func._schema.arguments):
+            if argument.alias_info is None or not argument.alias_info.is_write:
+                continue
+            value = args[index] if index < len(args) else kwargs.get(argument.name)
+            for tensor in value if isinstance(value, list | tuple) else [value]:
+                if isinstance(tensor, torch.Tensor):
+                    self._written.add(memory_of(tensor))
+
+    def _number(self, tensor: torch.Tensor) -> int:
+        known = self._numbers.get(id(tensor))
+        if known is not None:
+            return known
+        if type(tensor) not in (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer):
+            raise UnrecordableError(f"a tensor is a {type(tensor).__name__}")
+        number = self._new(tensor)
+        self.graph.inputs[number] = TensorInfo.of(tensor)
+        self.external[number] = tensor
+        return number
+
+    def _result(self, value: Any, mutable: bool) -> int | None:
+        if not isinstance(value, torch.Tensor):
+            return None
+        if id(value) in self._numbers:
+            # An operation in place returns what it was given.
+            return None if mutable else self._numbers[id(value)]
+        return self._new(value)
+
+    def _new(self, tensor: torch.Tensor) -> int:
+        self._kept.append(tensor)
+        self._numbers[id(tensor)] = number = len(self._kept) - 1
+        return number
+
+
+def memory_of(tensor: torch.Tensor) -> int:
+    """Returns where the memory of a tensor begins; an empty one has none that it shares."""
+    return tensor.untyped_storage().data_ptr() or id(tensor)
+
+
+_TRACEABLE: dict[str, Any] = {"foreach": True, "capturable": True, "fused": False}
+"""Options that make an optimizer compute with tensors alone, as torch.compile sets them."""
+
+
+class Rate:
+    """A learning rate as a tensor, so that a step that was recorded with it serves any other."""
+
+    def __init__(self, group: dict[str, Any]) -> None:
+        self._group = group
+        self._last = float(group["lr"])
+        first = group["params"][0]
+        dtype = torch.float64 if first.dtype is torch.float64 else torch.float32
+        self.tensor = torch.tensor(self._last, dtype=dtype, device=first.device)
+
+    def follow(self) -> None:
+        """Takes over the learning rate that the parameter group has now."""
+        rate = self._group["lr"]
+        if rate != self._last:
+            self._last = rate
+            self.tensor.fill_(rate)
+
+
+@contextmanager
+def traceable(optimizers: Iterable[torch.optim.Optimizer]) -> Iterator[list[Rate]]:
+    """Lets optimizers compute with tensors alone within the block, their learning rates too.
+
+    Yields:
+        The learning rates, but for those that are tensors anyway.
+    """
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    before = [
+        {name: group[name] for name in ("lr", *_TRACEABLE) if name in group} for group in groups
+    ]
+    rates: list[Rate] = []
+    try:
+        for group in groups:
+            if isinstance(group.get("lr"), float | int):
+                rates.append(Rate(group))
+                group["lr"] = rates[-1].tensor
+            group.update({name: value for name, value in _TRACEABLE.items() if name in group})
+        # What optimizers ask to know that they must not wait for the value of a tensor.
+        torch.compiler._is_compiling_flag = True
+        yield rates
+    finally:
+        torch.compiler._is_compiling_flag = False
+        for group, options in zip(groups, before, strict=True):
+            group.update(options)

@@ -1,0 +1,294 @@
+"""A training step that is watched, compiled when it came often enough, and switched over."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Protocol
+
+import structlog
+import torch
+
+from gradwire_server.engine.compiling.builds import BuildError, Compiled
+from gradwire_server.engine.compiling.capture import Captured, Capturing
+from gradwire_server.engine.compiling.graph import UnrecordableError
+from gradwire_server.engine.compiling.recording import Recording, traceable
+from gradwire_server.engine.compiling.watched import Snapshot, Watched
+from gradwire_server.engine.random_state import RandomState
+
+log = structlog.get_logger(__name__)
+
+RECORD_AFTER = 32
+"""How often a step is taken before it is worth compiling."""
+MAX_VARIANTS = 8
+"""For how many sizes of batches, modes and the like one step is compiled; others stay eager."""
+
+Function = Callable[[], Sequence[Any]]
+"""Takes the step with torch; returns what of it is wanted afterwards."""
+
+
+class Backend(Protocol):
+    """What makes a recorded step fast."""
+
+    def require_possible(self) -> None:
+        """Raises BuildError if it can make nothing fast on this machine."""
+
+    def get(self, captured: Captured) -> Compiled | None:
+        """Returns what was made of a step; None while it is not there yet.
+
+        Raises:
+            BuildError: It can't be made.
+        """
+
+
+class Variant:
+    """A step for one kind of inputs and one state of what it works on.
+
+    Attributes:
+        num_seen: How often it was taken before it was recorded.
+        captured: What was recorded.
+        compiled: What takes it, once it is there and gave what torch gives.
+        eager: Whether it is left to torch.
+    """
+
+    def __init__(self, *, eager: bool = False) -> None:
+        self.num_seen = 0
+        self.captured: Captured | None = None
+        self.compiled: Compiled | None = None
+        self.eager = eager
+
+
+class Step:
+    """A step, for all the kinds of inputs that it meets.
+
+    Args:
+        watched: What it works on.
+        backend: What makes it fast.
+        device: Where it runs.
+        counts: Counts what becomes of steps, by outcome.
+        what: What the log calls it.
+        guarded: Whether the last wanted result is a boolean tensor, and nothing is to change where
+            it is false.
+        keeps_gradients: Whether parameters are to have their gradients afterwards.
+    """
+
+    def __init__(
+        self,
+        watched: Watched,
+        backend: Backend,
+        device: torch.device,
+        counts: "Counter[str]",
+        *,
+        what: str,
+        guarded: bool = False,
+        keeps_gradients: bool = True,
+    ) -> None:
+        self._watched = watched
+        self._backend = backend
+        self._device = device
+        self._counts = counts
+        self._what = what
+        self._guarded = guarded
+        self._keeps_gradients = keeps_gradients
+        self._variants: dict[Any, Variant] = {}
+        self._current: tuple[Any, int, Variant] | None = None
+
+    def take(self, inputs: Sequence[Any], version: int, function: Function) -> Sequence[Any] | None:
+        """Takes the step if it is compiled, or to be recorded or checked.
+
+        Args:
+            inputs: Tensors that are different each time, and things that must be the same ones.
+            version: A number that is another one when anything that is watched may have changed
+                but the contents of tensors.
+            function: Takes the step with torch.
+
+        Returns:
+            What is wanted of it; None if nothing was done: the step is then to be taken by torch.
+        """
+        kind = tuple([_kind(value) for value in inputs])
+        current = self._current
+        if current is None or current[1] != version or current[0] != kind:
+            current = self._current = (kind, version, self._find(kind))
+        variant = current[2]
+        if variant.compiled is not None:
+            return self._run(variant, inputs, variant.compiled)
+        if variant.eager:
+            return None
+        if variant.captured is None:
+            variant.num_seen += 1
+            if variant.num_seen < RECORD_AFTER:
+                return None
+            return self._attempt(variant, inputs, function, self._record)
+        try:
+            compiled = self._backend.get(variant.captured)
+        except BuildError as error:
+            self._leave(variant, "failed", error)
+            return None
+        if compiled is None:
+            return None
+        return self._attempt(variant, inputs, function, partial(self._check, compiled=compiled))
+
+    def clear(self) -> None:
+        """Forgets what was compiled: what it worked on is gone."""
+        self._variants.clear()
+        self._current = None
+
+    def _find(self, kind: Any) -> Variant:
+        try:
+            key = (kind, self._watched.fingerprint())
+        except UnrecordableError as error:
+            self._leave(Variant(), "refused", error)
+            return Variant(eager=True)
+        variant = self._variants.get(key)
+        if variant is None:
+            variant = Variant(eager=len(self._variants) >= MAX_VARIANTS)
+            if len(self._variants) < MAX_VARIANTS:
+                self._variants[key] = variant
+        return variant
+
+    def _run(
+        self, variant: Variant, inputs: Sequence[Any], compiled: Compiled
+    ) -> Sequence[Any] | None:
+        captured = variant.captured
+        assert captured is not None
+        for rate in captured.rates:
+            rate.follow()
+        guarded = captured.ok is not None
+        before = RandomState.capture(self._device) if guarded and captured.draws else None
+        outputs = compiled([*[inputs[index] for index in captured.taken], *captured.fixed])
+        if captured.ok is not None and not outputs[captured.ok].item():
+            if before is not None:
+                before.restore(self._device)
+            return None
+        torch.autograd.graph.increment_version(captured.mutated)
+        for parameter, index in captured.gradients:
+            parameter.grad = None if index is None else outputs[index]
+        self._counts["compiled"] += 1
+        return captured.results(inputs, outputs)
+
+    def _attempt(
+        self,
+        variant: Variant,
+        inputs: Sequence[Any],
+        function: Function,
+        attempt: Callable[[Variant, Sequence[Any], Function, Snapshot], Sequence[Any] | None],
+    ) -> Sequence[Any] | None:
+        """Takes the step in a way that may fail, and then everything is as before."""
+        given = [value for value in inputs if isinstance(value, torch.Tensor)]
+        snapshot: Snapshot | None = None
+        wanted: Sequence[Any] | None = None
+        try:
+            self._backend.require_possible()
+            snapshot = Snapshot(
+                [*self._watched.tensors(), *given], self._watched.parameters(), self._device
+            )
+            wanted = attempt(variant, inputs, function, snapshot)
+        except UnrecordableError as error:
+            self._leave(variant, "refused", error)
+        except Exception as error:  # noqa: BLE001  # torch then takes the step, and fails if it must
+            self._leave(variant, "failed", error)
+        if wanted is None and snapshot is not None:
+            snapshot.restore()
+        return wanted
+
+    def _record(
+        self, variant: Variant, inputs: Sequence[Any], function: Function, snapshot: Snapshot
+    ) -> Sequence[Any] | None:
+        """Takes the step and writes it down."""
+        before = self._watched.fingerprint()
+        recording = Recording()
+        with traceable(self._watched.optimizers) as rates, recording:
+            wanted = function()
+        if self._guarded and not wanted[-1].item():
+            return None
+        if self._watched.fingerprint() != before:
+            raise UnrecordableError("it changes more than the contents of tensors")
+        changed = {id(recording.external[number]) for number in recording.mutated}
+        for tensor in self._watched.tensors():
+            if id(tensor) not in changed and not _equal(snapshot.copies[id(tensor)], tensor):
+                raise UnrecordableError("an operation changes what it does not say that it changes")
+        capturing = Capturing(recording, inputs, self._watched.tensors(), rates)
+        variant.captured = capturing.capture(
+            wanted, snapshot.gradients if self._keeps_gradients else (), guarded=self._guarded
+        )
+        self._counts["recorded"] += 1
+        return wanted
+
+    def _check(
+        self,
+        variant: Variant,
+        inputs: Sequence[Any],
+        function: Function,
+        snapshot: Snapshot,
+        *,
+        compiled: Compiled,
+    ) -> Sequence[Any] | None:
+        """Takes the step with torch, and with what was compiled on a copy; compares the two."""
+        captured = variant.captured
+        assert captured is not None
+        wanted = function()
+        if self._guarded and not wanted[-1].item():
+            return None
+        after = RandomState.capture(self._device)
+        snapshot.random_state.restore(self._device)
+        copies = {t.data_ptr(): snapshot.copies[id(t)] for t in captured.mutated}
+        for rate in captured.rates:
+            rate.follow()
+        fixed = [copies.get(tensor.data_ptr(), tensor) for tensor in captured.fixed]
+        try:
+            with torch.no_grad():
+                outputs = compiled([*[inputs[index] for index in captured.taken], *fixed])
+                _compare(captured, inputs, outputs, wanted, copies)
+        except (AssertionError, RuntimeError) as error:
+            self._leave(variant, "mismatched", error)
+            return wanted
+        finally:
+            after.restore(self._device)
+        variant.compiled = compiled
+        self._counts["checked"] += 1
+        log.info("step compiled", step=self._what)
+        if not self._keeps_gradients:
+            for parameter in self._watched.parameters():
+                parameter.grad = None
+        return wanted
+
+    def _leave(self, variant: Variant, outcome: str, why: object) -> None:
+        """Leaves a step to torch from now on."""
+        variant.eager = True
+        variant.captured = variant.compiled = None
+        self._counts[outcome] += 1
+        log.warning("step stays eager", step=self._what, outcome=outcome, reason=str(why)[:500])
+
+
+def _kind(value: Any) -> Any:
+    """Returns what must be equal for an input to be of the same kind."""
+    if not isinstance(value, torch.Tensor):
+        return id(value)
+    if value.requires_grad:
+        return (id(value), value.shape)
+    return (value.shape, value.stride(), value.dtype)
+
+
+def _equal(first: torch.Tensor, second: torch.Tensor) -> bool:
+    """Returns whether two tensors have the same bytes, so that NaN equals itself."""
+    with torch.no_grad():
+        return bool(((first == second) | (first != first) & (second != second)).all())  # noqa: PLR0124
+
+
+def _compare(
+    captured: Captured,
+    inputs: Sequence[Any],
+    outputs: Sequence[torch.Tensor],
+    wanted: Sequence[Any],
+    copies: dict[int, torch.Tensor],
+) -> None:
+    """Raises AssertionError unless everything is close by torch's tolerances."""
+    close = torch.testing.assert_close
+    for tensor in captured.mutated:
+        close(copies[tensor.data_ptr()], tensor.detach(), equal_nan=True)
+    for value, expected in zip(captured.results(inputs, outputs), wanted, strict=True):
+        if isinstance(expected, torch.Tensor):
+            close(value.detach(), expected.detach(), equal_nan=True)
+    for parameter, index in captured.gradients:
+        if index is not None:
+            assert parameter.grad is not None
+            close(outputs[index], parameter.grad, equal_nan=True)

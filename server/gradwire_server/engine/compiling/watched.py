@@ -1,0 +1,165 @@
+"""What a step works on beside its inputs, and how it was before the step."""
+
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
+from typing import Any
+
+import torch
+
+from gradwire_server.engine.compiling.graph import UnrecordableError
+from gradwire_server.engine.random_state import RandomState
+
+_PLAIN = (bool, int, float, str, type(None), torch.dtype, torch.device)
+
+
+class Watched:
+    """What a step changes and depends on, beside its inputs. It is not kept alive by this.
+
+    Args:
+        modules: The modules that it calls.
+        optimizers: The optimizers that it lets step.
+        tensors: Other tensors that are always the same ones.
+        on_gone: Called when nobody else holds one of them any more.
+    """
+
+    def __init__(
+        self,
+        modules: Iterable[torch.nn.Module],
+        optimizers: Iterable[torch.optim.Optimizer],
+        tensors: Iterable[torch.Tensor] = (),
+        *,
+        on_gone: Callable[[], None],
+    ) -> None:
+        def gone(_: Any) -> None:
+            on_gone()
+
+        self._modules = [weakref.ref(module, gone) for module in modules]
+        self._optimizers = [weakref.ref(optimizer, gone) for optimizer in optimizers]
+        self._tensors = [weakref.ref(tensor, gone) for tensor in tensors]
+
+    @property
+    def modules(self) -> list[torch.nn.Module]:
+        """The modules."""
+        return [module for ref in self._modules if (module := ref()) is not None]
+
+    @property
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        """The optimizers."""
+        return [optimizer for ref in self._optimizers if (optimizer := ref()) is not None]
+
+    def parameters(self) -> list[torch.Tensor]:
+        """Returns what may get a gradient."""
+        found = chain(*(m.parameters() for m in self.modules), self._stepped(), self._others())
+        return [tensor for tensor in _each_once(found) if tensor.is_leaf and tensor.requires_grad]
+
+    def tensors(self) -> list[torch.Tensor]:
+        """Returns all tensors: parameters, buffers, and the state of the optimizers."""
+        found = chain(
+            *(chain(module.parameters(), module.buffers()) for module in self.modules),
+            self._stepped(),
+            *(_tensors_in(state) for state in self._states()),
+            self._others(),
+        )
+        return _each_once(found)
+
+    def fingerprint(self) -> tuple[Any, ...]:
+        """Returns what a compiled step takes for granted; if it is equal, it still holds.
+
+        Raises:
+            UnrecordableError: There are hooks, which are more than tensors.
+        """
+        parts: list[Any] = []
+        for module in chain(*(module.modules() for module in self.modules)):
+            if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks:
+                raise UnrecordableError(f"a {type(module).__name__} has hooks")
+            parts.append((id(module), *_plain(vars(module))))
+        for optimizer in self.optimizers:
+            if optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
+                raise UnrecordableError(f"the {type(optimizer).__name__} has hooks")
+            parts.extend(_plain(group, without=("lr",)) for group in optimizer.param_groups)
+        parts.extend(_plain(state) for state in self._states())
+        for tensor in self.tensors():
+            if tensor._backward_hooks:
+                raise UnrecordableError("a parameter has hooks")
+            parts.append((id(tensor), tensor.data_ptr(), tensor.shape, tensor.requires_grad))
+        return tuple(parts)
+
+    def _stepped(self) -> Iterator[torch.Tensor]:
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                yield from group["params"]
+
+    def _states(self) -> Iterator[dict[str, Any]]:
+        for optimizer in self.optimizers:
+            yield from optimizer.state.values()
+
+    def _others(self) -> Iterator[torch.Tensor]:
+        for ref in self._tensors:
+            tensor = ref()
+            if tensor is not None:
+                yield tensor
+
+
+class Snapshot:
+    """What a step may change, as it is before the step.
+
+    Args:
+        tensors: The tensors that it may change.
+        parameters: The tensors whose gradients it may change.
+        device: Whose random numbers it may draw.
+
+    Attributes:
+        copies: A copy of each tensor, by the tensor's identity.
+        gradients: Each parameter with its gradient.
+        random_state: The state of the random numbers.
+    """
+
+    def __init__(
+        self,
+        tensors: Sequence[torch.Tensor],
+        parameters: Sequence[torch.Tensor],
+        device: torch.device,
+    ) -> None:
+        self._device = device
+        self._tensors = tensors
+        self.copies = {id(tensor): tensor.detach().clone() for tensor in tensors}
+        self.gradients = [(parameter, parameter.grad) for parameter in parameters]
+        self._contents = [None if g is None else g.detach().clone() for _, g in self.gradients]
+        self.random_state = RandomState.capture(device)
+
+    def restore(self) -> None:
+        """Puts everything back."""
+        with torch.no_grad():
+            for tensor in self._tensors:
+                tensor.copy_(self.copies[id(tensor)])
+            for (parameter, gradient), contents in zip(self.gradients, self._contents, strict=True):
+                parameter.grad = gradient
+                if gradient is not None and contents is not None:
+                    gradient.copy_(contents)
+        self.random_state.restore(self._device)
+
+
+def _each_once(tensors: Iterable[torch.Tensor]) -> list[torch.Tensor]:
+    return [*{id(tensor): tensor for tensor in tensors}.values()]
+
+
+def _tensors_in(state: dict[str, Any]) -> Iterator[torch.Tensor]:
+    return (value for value in state.values() if isinstance(value, torch.Tensor))
+
+
+def _plain(values: dict[str, Any], *, without: Sequence[str] = ()) -> tuple[Any, ...]:
+    """Returns the plain values among some, by name; of others, which they are."""
+    return tuple(
+        (name, _comparable(value))
+        for name, value in values.items()
+        if name not in without and not (name.startswith("_") and not isinstance(value, _PLAIN))
+    )
+
+
+def _comparable(value: Any) -> Any:
+    if isinstance(value, _PLAIN):
+        return value
+    if isinstance(value, tuple | list) and all(isinstance(each, _PLAIN) for each in value):
+        return tuple(value)
+    return id(value)
