@@ -33,6 +33,22 @@ _INTERVALS = {
 Options = Mapping[str, Any]
 
 
+def require_counts(**counts: int | None) -> None:
+    """Raises if a number that is given is not at least 1."""
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise ValueError(f"{name} is {count!r}, but must be at least 1")
+
+
+def require_loss(loss: Any) -> None:
+    """Raises if a loss can't be called."""
+    if not callable(loss):
+        raise TypeError(
+            f"loss is {loss!r}, but must be a module such as gradwire.nn.CrossEntropyLoss(), or a "
+            "function of outputs and targets"
+        )
+
+
 def precision_of(precision: str) -> Any:
     """Returns a precision as the contract has it."""
     name = str(precision).removeprefix("torch.")

@@ -89,7 +89,8 @@ class Held:
             raise ValueError(f"{what} is empty: there are no tensors in it")
         if len(lengths) != 1:
             raise ValueError(
-                f"{what} has inputs and targets with different numbers of samples: {lengths}"
+                f"{what} has inputs and targets with different numbers of samples: inputs "
+                f"{[len(t) for t in self._inputs]}, targets {[len(t) for t in self._targets]}"
             )
         if not lengths[0]:
             raise ValueError(f"{what} is empty: there is nothing to train on, 0 samples")

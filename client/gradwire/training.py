@@ -19,6 +19,8 @@ from gradwire.options import (
     named_metrics,
     on_nonfinite_of,
     precision_of,
+    require_counts,
+    require_loss,
     set_checkpoint,
     set_early_stopping,
     set_scheduler,
@@ -88,7 +90,7 @@ def train(
         optimizer: An optimizer of the model's parameters.
         epochs: How many times to go over the data; once if neither this nor `steps` is given.
         steps: How many optimizer steps to take; with `epochs`, whichever comes first.
-        batch_size: Samples of a batch; None for all.
+        batch_size: Samples of a batch, no more than there are; None for all.
         shuffle: Whether to visit the samples in a new random order in each epoch.
         drop_last: Whether to leave out an incomplete last batch.
         transform: What becomes of the inputs of each batch before the model sees them: a function
@@ -148,6 +150,9 @@ def train(
     stream = samples if isinstance(samples, Streamed) else None
     if samples.batching is not None:
         batch_size, shuffle, drop_last = samples.batching
+    require_counts(epochs=epochs, steps=steps, batch_size=batch_size, accumulate=accumulate)
+    batch_size = _fitting_batch_size(samples, batch_size, drop_last=drop_last)
+    require_loss(loss)
     session = session_of(tuple(samples.tensors), {})
     evaluation = _evaluation(validation)
     named = named_metrics(metrics)
@@ -234,6 +239,19 @@ def train(
     return run
 
 
+def _fitting_batch_size(samples: Samples, batch_size: int | None, *, drop_last: bool) -> int | None:
+    """Returns the batch size to ask for; that of a loader may be larger than its data is."""
+    num_samples = samples.num_samples
+    if batch_size is None or num_samples is None or batch_size <= num_samples:
+        return batch_size
+    text = f"batch_size is {batch_size}, but there are {num_samples} samples"
+    if drop_last:
+        raise ValueError(f"there is no full batch: {text}, and drop_last leaves out smaller ones")
+    if samples.batching is None:
+        raise ValueError(f"{text}; give at most {num_samples}, or None for all of them at once")
+    return num_samples
+
+
 class _Evaluation(NamedTuple):
     """What to evaluate on."""
 
@@ -247,6 +265,11 @@ def _evaluation(validation: Any) -> _Evaluation | None:
         return None
     options = validation if isinstance(validation, Mapping) else {"data": validation}
     known = take_options("validation", options, ("data", "batch_size", "every_steps"))
+    if known.get("data") is None:
+        raise TypeError(f"validation has no 'data' to evaluate on; it has {', '.join(known)}")
+    require_counts(
+        **{f"validation {name}": known.get(name) for name in ("batch_size", "every_steps")}
+    )
     samples = samples_of(known["data"], batch_size=known.get("batch_size"), what="validation")
     if isinstance(samples, Streamed):
         raise TypeError("validation data can't be a stream, which can be gone over once only")
@@ -332,15 +355,8 @@ def _batch_sizes(
     num_samples: int | None, batch_size: int | None, *, drop_last: bool
 ) -> Sequence[int | None]:
     """Returns the size of a batch, and that of the last one if it is another."""
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}, but must be at least 1")
     if num_samples is None:
         return [None]
     size = num_samples if batch_size is None else min(batch_size, num_samples)
-    if drop_last and batch_size is not None and batch_size > num_samples:
-        raise ValueError(
-            f"there is no full batch: batch_size is {batch_size}, there are {num_samples} samples, "
-            "and drop_last leaves out an incomplete batch"
-        )
     rest = num_samples % size
     return [size] if drop_last or not rest else [size, rest]

@@ -257,7 +257,7 @@ def test_what_can_not_be_trained_on_is_told() -> None:
         train(stored)
     with pytest.raises(ValueError, match="empty"):
         train(TensorDataset(X[:0], Y[:0]))
-    with pytest.raises(ValueError, match=r"\[4, 50\]"):
+    with pytest.raises(ValueError, match=r"inputs \[50\], targets \[4\]"):
         train((X, Y[:4]))
     with pytest.raises(TypeError, match="a dict"):
         train({"x": X})

@@ -7,6 +7,7 @@ import torch
 
 from gradwire.v1 import runs_pb2
 from gradwire_server.engine.batches import Batches
+from gradwire_server.engine.diagnosis import located
 from gradwire_server.engine.failures import operation
 from gradwire_server.engine.losses import Loss, run_loss, spread
 from gradwire_server.engine.metrics import Mean, NamedMetric, ProgramMetric, build_metrics
@@ -15,6 +16,7 @@ from gradwire_server.engine.snapshot import register
 from gradwire_server.engine.sources import open_samples
 from gradwire_server.engine.streams import StreamBatches
 from gradwire_server.engine.transforms import build_transform
+from gradwire_server.errors import GradwireError
 
 
 @register
@@ -66,6 +68,9 @@ class Evaluation:
                     mean.update([value], [], num_samples)
                     for metric in metrics.values():
                         metric.update(outputs, targets, num_samples)
+            except GradwireError as error:
+                where = f"in batch {index + 1} of an evaluation"
+                raise located(error, where, inputs, targets) from error
             finally:
                 # Between two turns the modes are those of training.
                 for part, mode in modes.items():

@@ -156,16 +156,17 @@ def _named(session: Session, spec: runs_pb2.TorchMetric, path: str) -> NamedMetr
     if name not in _BY_TASK and name not in _PLAIN and name not in known:
         everything = [*_BY_TASK, *_PLAIN, *known]
         close = difflib.get_close_matches(name, everything, n=3, cutoff=0.5)
-        hint = f"; did you mean {' or '.join(close)}?" if close else ""
+        hint = f"; did you mean {' or '.join(close)}?" if close else "."
         raise invalid(
             f"{path}.type",
             f"{spec.type!r} is no metric{hint} There are {', '.join([*_BY_TASK, *_PLAIN])}, the "
             "classes of torchmetrics.classification and torchmetrics.regression, and functions",
             reason=Reason.UNKNOWN_NAME,
         )
-    if name not in _BY_TASK:
-        with operation(name):
-            _make(name, kwargs)
+    # Those of classes are made for certain when the outputs are known.
+    assumed = {"task": "multiclass", "num_classes": 100, "num_labels": 100}
+    with operation(name):
+        _make(name, {**assumed, **kwargs} if name in _BY_TASK else kwargs)
     return NamedMetric(name, kwargs)
 
 

@@ -1,5 +1,6 @@
 """What a run tells of itself: steps gathered into events, each thing told once."""
 
+import math
 import resource
 import sys
 import time
@@ -78,8 +79,10 @@ class Progress:
     def add(self, loss: float, learning_rate: float, num_samples: int) -> None:
         """Notes a step: its loss, learning rate, and how many samples it took."""
         self.step += 1
-        self._epoch_sum += loss * num_samples
-        self._epoch_samples += num_samples
+        if math.isfinite(loss):
+            # A step that is left out counts for nothing.
+            self._epoch_sum += loss * num_samples
+            self._epoch_samples += num_samples
         self._num_samples += num_samples
         self._losses.append(loss)
         self._rates.append(learning_rate)

@@ -173,8 +173,9 @@ def _length(request: runs_pb2.TrainRequest, steps_per_epoch: int) -> tuple[int, 
     """Returns how many epochs and steps a run has."""
     if not (request.epochs or request.steps):
         raise invalid("epochs", f"{request.epochs} is not at least 1, and there is no steps either")
-    _at_least(request.epochs, "epochs", 0)
-    _at_least(request.steps, "steps", 0)
+    for path, value in (("epochs", request.epochs), ("steps", request.steps)):
+        if value:
+            _at_least(value, path, 1)
     num_steps = request.epochs * steps_per_epoch or request.steps
     if request.steps:
         num_steps = min(num_steps, request.steps)

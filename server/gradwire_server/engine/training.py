@@ -14,6 +14,7 @@ from gradwire_server.engine.averages import MovingAverage, build_average
 from gradwire_server.engine.batches import Batches
 from gradwire_server.engine.checkpoints import write_checkpoint
 from gradwire_server.engine.compiling import Step
+from gradwire_server.engine.diagnosis import located, not_finite
 from gradwire_server.engine.evaluation import build_evaluation
 from gradwire_server.engine.failures import operation
 from gradwire_server.engine.keeping import require_client_state
@@ -85,8 +86,15 @@ class TrainingRun:
         if request.data.HasField("stream"):
             self._batches = StreamBatches(request.data.stream, transform)
         else:
+            samples = open_samples(session, request, "")
+            if not 0 <= request.batch_size <= samples.num_samples:
+                raise invalid(
+                    "batch_size",
+                    f"{request.batch_size} is not from 1 to {samples.num_samples}, the number of "
+                    "samples; 0 takes all of them in one batch",
+                )
             self._batches = Batches(
-                open_samples(session, request, ""),
+                samples,
                 batch_size=request.batch_size,
                 shuffle=request.shuffle,
                 drop_last=request.drop_last,
@@ -119,6 +127,7 @@ class TrainingRun:
         self._window_samples = 0
         self._grad_norm: float | torch.Tensor = 0.0
         self._bad: list[str] = []
+        self._bad_data: list[str] = []
         self._values: dict[str, float] = {}
         self._evaluated_step = -1
         self._checked_step = -1
@@ -236,8 +245,30 @@ class TrainingRun:
         inputs, targets = self._batches.batch(self._batch)
         self._batch += 1
         self._window_samples += len(inputs[0])
-        last = self._batch == self._batches.num_batches
         rate = float(self.optimizer.param_groups[0]["lr"])
+        try:
+            stepped = self._take(session, inputs, targets)
+        except GradwireError as error:
+            step = self.progress.step + 1
+            where = f"in step {step} (epoch {self._epoch}, batch {self._batch})"
+            raise located(error, where, inputs, targets) from error
+        if not math.isfinite(self._window[-1]):
+            self._bad_data = not_finite(inputs, targets)
+        if not stepped:
+            return False
+        loss = sum(self._window) / len(self._window)
+        if not math.isfinite(loss) and not self._bad:
+            self._bad = ["the loss"]
+        self.progress.add(loss, rate, self._window_samples)
+        self._window, self._window_samples = [], 0
+        self.model.num_steps += 1
+        session.num_steps += 1
+        return True
+
+    def _take(
+        self, session: Session, inputs: Sequence[torch.Tensor], targets: Sequence[torch.Tensor]
+    ) -> bool:
+        """Takes a batch into the step; returns whether that completed it."""
         with operation("Train"):
             taken = None
             if self._fast is not None:
@@ -256,16 +287,10 @@ class TrainingRun:
                 if not self._window:
                     hot.zero_grad(self.optimizer)
                 self._window.append(self._backward(inputs, targets).item())
+                last = self._batch == self._batches.num_batches
                 if len(self._window) < self._recipe.accumulate and not last:
                     return False
                 self._step()
-        loss = sum(self._window) / len(self._window)
-        if not math.isfinite(loss) and not self._bad:
-            self._bad = ["the loss"]
-        self.progress.add(loss, rate, self._window_samples)
-        self._window, self._window_samples = [], 0
-        self.model.num_steps += 1
-        session.num_steps += 1
         return True
 
     def _backward(
@@ -424,9 +449,12 @@ class TrainingRun:
     def _tell_bad(self) -> Sequence[runs_pb2.RunEvent]:
         """Tells of a loss or a gradient that was not finite, and does what the recipe says."""
         bad, self._bad = self._bad, []
+        data, self._bad_data = self._bad_data, []
         step = self.progress.step
         shown = ", ".join(bad[:8]) + (f" and {len(bad) - 8} more" if len(bad) > 8 else "")
         what = f"step {step}: the loss or a gradient is not finite ({shown})"
+        if data:
+            what += f"; the batch holds NaN or infinity in its {' and '.join(data)}"
         if self._recipe.on_nonfinite == runs_pb2.ON_NON_FINITE_RAISE:
             raise GradwireError(
                 Reason.NON_FINITE,
