@@ -129,20 +129,23 @@ class Server:
             SettingsError: An address cannot be bound, the storage that was asked for cannot be
                 written, or a device is not there.
         """
-        await asyncio.to_thread(self._clean_storage)
-        await self.runs.load()
-        await self._listen()
+        try:
+            await asyncio.to_thread(self._clean_storage)
+            devices = await find_devices(parse_devices(self._settings.device))
+            await self.runs.load()
+            await self._listen()
+        except NoSuchDeviceError as error:
+            await self._unlisten()
+            raise SettingsError(f"device: {error}") from None
+        except SettingsError:
+            await self._unlisten()
+            raise
         log.info(
             "listening",
             address=str(self.address),
             tls=self._credentials is not None,
             tokens=self._tokens is not None,
         )
-        try:
-            devices = await find_devices(parse_devices(self._settings.device))
-        except NoSuchDeviceError as error:
-            await self._unlisten()
-            raise SettingsError(f"device: {error}") from None
         self.pool.start(
             devices, num_per_device=self._settings.workers, threads=self._settings.threads
         )
@@ -244,7 +247,7 @@ class Server:
         """Listens on all addresses.
 
         Raises:
-            SettingsError: One of them cannot be listened on; then none is.
+            SettingsError: One of them cannot be listened on.
         """
         name = "address"
         try:
@@ -263,9 +266,9 @@ class Server:
                 await self.page.start()
                 log.info("page", address=str(self.page.address), tls=self._credentials is not None)
         except OSError as error:
-            await self._unlisten()
             address = getattr(self._settings, name)
-            raise SettingsError(f"{name}: cannot listen on {address}: {error}") from None
+            why = error.strerror or error
+            raise SettingsError(f"{name}: cannot listen on {address}: {why}") from None
         if self._settings.shared_memory:
             self._region_socket.start(self.address)
         await self._grpc.start()

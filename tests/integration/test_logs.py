@@ -107,7 +107,9 @@ def test_single_modules_may_log_more_or_less(tmp_path: Path) -> None:
         ("--audit-log-file=/nonexistent/audit", "audit_log_file: "),
         ("--metrics-address=here", 'metrics_address: "here" is no address; expected HOST:PORT'),
         ("--otlp-endpoint=localhost:4317", "otlp_endpoint: "),
+        ("--otlp-endpoint=http://", "otlp_endpoint: "),
         ("--storage=/dev/null/x", "storage: "),
+        ("--device=cuda:99", "device: there is no device cuda:99"),
     ],
 )
 def test_what_cannot_be_used_keeps_the_server_from_starting(option: str, message: str) -> None:

@@ -29,7 +29,13 @@ class S3:
         self._server.start()
         host, port = self._server.get_host_and_port()
         self.endpoint = f"http://{host}:{port}"
-        self._request("PUT", BUCKET)
+        self.make(BUCKET)
+
+    def make(self, bucket: str) -> None:
+        self._request("PUT", bucket)
+
+    def remove(self, bucket: str) -> None:
+        self._request("DELETE", bucket)
 
     def stop(self) -> None:
         self._server.stop()
@@ -140,10 +146,20 @@ def test_datasets_live_on_s3(s3: S3, tmp_path: Path) -> None:
         assert datasets.list() == []
 
 
-def test_a_server_whose_bucket_is_gone_says_so(tmp_path: Path) -> None:
+def test_a_server_whose_bucket_goes_says_so(s3: S3, tmp_path: Path) -> None:
+    s3.make("passing")
     with (
-        ServerProcess(tmp_path, storage="s3://absent/x") as server,
+        ServerProcess(tmp_path, storage="s3://passing/x") as server,
         gradwire.connect(server.address),
-        pytest.raises(StorageError, match="storage"),
     ):
-        datasets.upload("d", {"x": np.zeros(3)})
+        s3.remove("passing")
+        with pytest.raises(StorageError, match="storage"):
+            datasets.upload("d", {"x": np.zeros(3)})
+
+
+def test_a_server_does_not_start_on_a_bucket_that_it_cannot_write(tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path, storage="s3://absent/x")
+    assert server.process.wait(60) == 2
+    (line,) = server.log().splitlines()
+    assert line.startswith("gradwire: storage: cannot write to s3://absent/x: ")
+    assert "bucket does not exist" in line

@@ -165,8 +165,10 @@ def test_certificates_that_cannot_be_used_keep_a_server_from_starting(tmp_path: 
     certificate, key = "--tls-certificate-file", "--tls-key-file"
     said = refusal(certificate, one.certificate, key, other.key)
     assert f"the key {other.key} is not the key of the certificate {one.certificate}" in said
-    assert f"{broken} is no PEM" in refusal(certificate, broken, key, one.key)
-    assert f"{broken} is no PEM" in refusal(certificate, one.certificate, key, broken)
+    assert f"{broken} has no certificate in PEM" in refusal(certificate, broken, key, one.key)
+    assert f"{broken} has no private key in PEM" in refusal(
+        certificate, one.certificate, key, broken
+    )
     assert "cannot read" in refusal(certificate, tmp_path / "absent", key, one.key)
     said = refusal(certificate, one.certificate, key, one.key, "--tls-client-ca-file", broken)
     assert f"{broken} has no certificate" in said

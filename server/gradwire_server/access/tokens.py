@@ -221,8 +221,10 @@ def read_tokens_file(path: Path) -> tuple[TokenEntry, ...]:
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise TokensFileError(f"tokens file {path}: {error}") from None
+    except OSError as error:
+        raise TokensFileError(f"tokens file {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise TokensFileError(f"tokens file {path}: is no text in UTF-8") from None
     entries: dict[bytes, TokenEntry] = {}
     for number, line in enumerate(lines, start=1):
         words = line.partition("#")[0].split()

@@ -257,11 +257,22 @@ class Storage:
     def require_writable(self) -> None:
         """Makes sure that unfinished data has a place, and with it a local storage all data.
 
+        To a remote storage an empty object is written, and removed again.
+
         Raises:
-            OSError: It has none.
+            OSError: It has none, or the remote storage takes nothing.
         """
         with scratch_file(self._scratch) as path:
             path.touch()
+        if self._is_local:
+            return
+        probe = self._path(f"probe-{secrets.token_hex(8)}")
+        try:
+            self._fs.pipe_file(probe, b"")
+            self._fs.rm_file(probe)
+        except Exception as error:
+            # Whatever its client library raises.
+            raise OSError(f"{type(error).__name__}: {error}") from error
 
     def clean(self) -> None:
         """Removes what processes that were killed have left unfinished, once it is a day old."""

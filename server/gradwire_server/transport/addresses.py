@@ -1,5 +1,6 @@
 """Addresses to listen on."""
 
+import errno
 import ipaddress
 import os
 import socket
@@ -58,6 +59,40 @@ class Address:
         if self.path is not None:
             return f"unix:{self.path}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def require_free(address: Address) -> None:
+    """Binds an address for a moment, because servers do not say as well why they can't.
+
+    A socket file that nobody listens on any more is removed.
+
+    Raises:
+        OSError: What keeps it from being bound, in the operating system's words.
+    """
+    if address.path is not None:
+        remove_stale_socket(address.path)
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.bind(os.fspath(address.path))
+        address.path.unlink()
+        return
+    failures = []
+    places = socket.getaddrinfo(
+        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    for family, kind, protocol, _, place in places:
+        try:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                probe.bind(place)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise
+            failures.append(error)
+    # A name may stand for addresses of which this host has only some, such as those of IPv4.
+    if len(failures) == len(places):
+        raise failures[0]
 
 
 def remove_stale_socket(path: Path) -> None:

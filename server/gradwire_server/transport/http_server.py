@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from gradwire_server.reloading import Reloaded
-from gradwire_server.transport.addresses import Address, remove_stale_socket
+from gradwire_server.transport.addresses import Address, require_free
 from gradwire_server.transport.tls import TlsFiles
 
 MAX_REQUEST_BYTES = 64 * 1024
@@ -49,6 +49,7 @@ class HttpServer:
         Raises:
             OSError: The address cannot be listened on.
         """
+        require_free(self.address)
         # A handler whose reader is gone is cancelled, and the call it makes with it.
         runner = web.AppRunner(
             self.application,
@@ -64,7 +65,6 @@ class HttpServer:
         if self.address.path is None:
             site = web.TCPSite(runner, self.address.host, self.address.port, ssl_context=context)
         else:
-            remove_stale_socket(self.address.path)
             site = web.UnixSite(runner, self.address.path, ssl_context=context)
         await site.start()
         if self.address.path is None:

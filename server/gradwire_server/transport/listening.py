@@ -4,7 +4,7 @@ import os
 
 import grpc
 
-from gradwire_server.transport.addresses import Address, remove_stale_socket
+from gradwire_server.transport.addresses import Address, require_free
 
 
 def listen(
@@ -23,8 +23,7 @@ def listen(
     Raises:
         OSError: The address cannot be listened on.
     """
-    if address.path is not None:
-        remove_stale_socket(address.path)
+    require_free(address)
     mask = os.umask(0o177)
     try:
         if credentials is None:

@@ -103,23 +103,21 @@ def _check_pair(certificate: Path, key: Path) -> None:
             raise TlsFileError(
                 f"the key {key} is not the key of the certificate {certificate}"
             ) from None
-        raise TlsFileError(
-            f"{_unparsable(certificate, key)} is no PEM file of its kind: {error.reason or error}"
-        ) from None
+        raise TlsFileError(_unparsable(certificate, key)) from None
 
 
-def _unparsable(certificate: Path, key: Path) -> Path:
-    """Returns which of the two files OpenSSL could not understand."""
+def _unparsable(certificate: Path, key: Path) -> str:
+    """Returns which of the two files OpenSSL could not understand, in words."""
     try:
         ssl.PEM_cert_to_DER_cert(certificate.read_text(encoding="ascii").strip())
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(certificate)
     except (ValueError, ssl.SSLError):
-        return certificate
-    return key
+        return f"{certificate} has no certificate in PEM, or a broken one"
+    return f"{key} has no private key in PEM, or a broken one"
 
 
 def _check_authorities(path: Path) -> None:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(path)
-    except ssl.SSLError as error:
-        raise TlsFileError(f"{path} has no certificate in PEM: {error.reason or error}") from None
+    except ssl.SSLError:
+        raise TlsFileError(f"{path} has no certificate in PEM, or a broken one") from None

@@ -96,6 +96,15 @@ def test_a_bad_file_is_told_in_one_line(tmp_path: Path, text: str) -> None:
             "line 2: max_sesions: .*; did you mean max_sessions",
         ),
         ("workers: 1\nthreads: [\n", "line 3"),
+        ("- workers\n", "line 1: expected settings by name"),
+        ("workers\n", "line 1: expected settings by name"),
+        ("workers: 1\nthreads: 2\nworkers: 3\n", "line 3: workers: is there already, in line 1"),
+        (
+            "tenants:\n  acme:\n    max_runs: 1\n    max_rums: 2\n",
+            r"line 4: tenants\.acme\.max_rums: is none of max_sessions",
+        ),
+        ("tenants:\n  acme:\n    max_runs: few\n", r"line 3: tenants\.acme\.max_runs: "),
+        ("tenants: 3\n", "line 1: tenants: "),
     ],
 )
 def test_a_mistake_in_the_file_is_told_with_its_line_and_setting(
@@ -104,6 +113,16 @@ def test_a_mistake_in_the_file_is_told_with_its_line_and_setting(
     path = tmp_path / "bad.yaml"
     path.write_text(text)
     with pytest.raises(SettingsError, match=f"config file {path}.*{where}"):
+        load_settings(path)
+
+
+def test_a_mistake_in_the_environment_is_told_with_its_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "good.yaml"
+    path.write_text("workers: 1\n")
+    monkeypatch.setenv("GRADWIRE_WORKERS", "0")
+    with pytest.raises(SettingsError, match="GRADWIRE_WORKERS in the environment: workers: "):
         load_settings(path)
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from gradwire_server.transport.addresses import Address, remove_stale_socket
+from gradwire_server.transport.addresses import Address, remove_stale_socket, require_free
 
 
 @pytest.mark.parametrize(
@@ -55,3 +55,17 @@ def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match="no socket"):
         remove_stale_socket(path)
     assert path.read_text() == "data"
+
+
+def test_a_port_that_is_taken_is_told_in_plain_words_and_a_free_one_stays_free() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        for host in ("127.0.0.1", "localhost", "0.0.0.0"):
+            with pytest.raises(OSError, match="Address already in use"):
+                require_free(Address.parse(f"{host}:{port}"))
+    for _ in range(2):
+        require_free(Address.parse(f"127.0.0.1:{port}"))
+    with pytest.raises(OSError, match="Cannot assign requested address"):
+        require_free(Address.parse("192.0.2.1:1"))

@@ -1,21 +1,20 @@
-"""The server's settings: command line over environment over YAML file over defaults."""
+"""The settings of a server: their types, defaults, descriptions, and what they may be."""
 
 import json
 import os
 import re
 from dataclasses import fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     YamlConfigSettingsSource,
 )
-from yaml import MappingNode, YAMLError, compose
 
 from gradwire_server.access.quotas import Quota
 from gradwire_server.access.tokens import parse_tenant
@@ -27,16 +26,9 @@ from gradwire_server.transport.tls import TlsFiles
 from gradwire_server.workers.devices import parse_devices
 
 ENV_PREFIX = "GRADWIRE_"
-CONFIG_VARIABLE = "GRADWIRE_CONFIG"
-MISSPELT = 0.9
-"""How close a name must be to that of a setting to be taken for it, by `difflib`."""
 
 _DEFAULTS = Limits()
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://.+|/.*|\./.*|~/.*", re.DOTALL)
-
-
-class SettingsError(Exception):
-    """A setting that cannot be used; the message is one line for the person who set it."""
 
 
 def default_storage() -> str:
@@ -259,8 +251,10 @@ class Settings(BaseSettings):
     @field_validator("otlp_endpoint")
     @classmethod
     def _check_otlp_endpoint(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(("http://", "https://")):
-            raise ValueError(f'"{value}" begins with neither http:// nor https://')
+        if value is not None:
+            found = urlsplit(value)
+            if found.scheme not in {"http", "https"} or not found.hostname:
+                raise ValueError(f'"{value}" is no http://HOST:PORT or https://HOST:PORT')
         return value
 
     @field_validator("log_level")
@@ -294,7 +288,10 @@ class Settings(BaseSettings):
     @classmethod
     def _parse_tenants(cls, value: Any) -> Any:
         # The command line has it as text; the environment and the file come parsed.
-        return json.loads(value) if isinstance(value, str) else value
+        try:
+            return json.loads(value) if isinstance(value, str) else value
+        except ValueError as error:
+            raise ValueError(f"is no JSON: {error}") from None
 
     @field_validator("tenants")
     @classmethod
@@ -304,9 +301,9 @@ class Settings(BaseSettings):
             parse_tenant(tenant)
             for name, limit in limits.items():
                 if name not in known:
-                    raise ValueError(f'"{name}" of {tenant} is none of {", ".join(known)}')
+                    raise ValueError(f"{tenant}.{name}: is none of {', '.join(known)}")
                 if limit < 0:
-                    raise ValueError(f"{name} of {tenant} is {limit}; must not be negative")
+                    raise ValueError(f"{tenant}.{name}: is {limit}; must not be negative")
         return value
 
     @model_validator(mode="after")
@@ -353,81 +350,3 @@ class Settings(BaseSettings):
         """Returns where settings come from, the strongest first."""
         del dotenv_settings, file_secret_settings
         return init_settings, env_settings, YamlConfigSettingsSource(settings_cls)
-
-
-def load_settings(config: Path | None = None, **given: Any) -> Settings:
-    """Returns the settings in force.
-
-    Args:
-        config: A YAML file with settings by name; if none, the one GRADWIRE_CONFIG names.
-        given: Settings from the command line; those that are none were not given.
-
-    Raises:
-        SettingsError: A setting is wrong, or the file cannot be read.
-    """
-    path = config or os.environ.get(CONFIG_VARIABLE)
-    _check_environment()
-
-    class FileSettings(Settings):
-        model_config = SettingsConfigDict(yaml_file=path)
-
-    try:
-        if path is not None:
-            Path(path).open().close()
-        loaded = FileSettings(**{name: value for name, value in given.items() if value is not None})
-    except ValidationError as error:
-        lines = _lines_of(path, given)
-        raise SettingsError(
-            "; ".join(_describe(dict(each), lines) for each in error.errors())
-        ) from None
-    except (OSError, YAMLError, ValueError) as error:
-        raise SettingsError(f"config file {path}: {' '.join(str(error).split())}") from None
-    return loaded
-
-
-def _check_environment() -> None:
-    """Refuses variables that are surely meant to be settings, but are none.
-
-    Other variables may begin with GRADWIRE_ too: the SDK has some, and Kubernetes makes some for a
-    service of that name.
-
-    Raises:
-        SettingsError: There is such a variable.
-    """
-    for variable in os.environ:
-        name = variable.upper().removeprefix(ENV_PREFIX).lower()
-        if name == variable.lower() or name in Settings.model_fields:
-            continue
-        for meant in get_close_matches(name, Settings.model_fields, n=1, cutoff=MISSPELT):
-            raise SettingsError(
-                f"{variable}: there is no such setting; did you mean {ENV_PREFIX}{meant.upper()}?"
-            )
-
-
-def _lines_of(path: str | Path | None, given: dict[str, Any]) -> dict[str, str]:
-    """Returns where the config file sets what is not set elsewhere, by setting."""
-    if path is None:
-        return {}
-    document = compose(Path(path).read_text(encoding="utf-8"))
-    pairs = document.value if isinstance(document, MappingNode) else ()
-    return {
-        key.value: f"config file {path}, line {key.start_mark.line + 1}: "
-        for key, _ in pairs
-        if given.get(key.value) is None
-        and f"{ENV_PREFIX}{key.value.upper()}" not in map(str.upper, os.environ)
-    }
-
-
-def _describe(error: dict[str, Any], lines: dict[str, str]) -> str:
-    """Returns one validation error in words, without the value if it may be secret."""
-    name = ".".join(str(part) for part in error["loc"])
-    text = str(error["msg"]).removeprefix("Value error, ")
-    if not name:
-        return text
-    where = lines.get(str(error["loc"][0]), "")
-    if error["type"] == "extra_forbidden":
-        close = get_close_matches(name, Settings.model_fields, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        return f"{where}{name}: there is no such setting{hint}"
-    shown = "" if name == "token" or text.startswith('"') else f" (got {error['input']!r})"
-    return f"{where}{name}: {text}{shown}"
