@@ -1,6 +1,7 @@
 """The server: all floors put together."""
 
 import asyncio
+import gc
 import os
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
@@ -378,6 +379,9 @@ async def serve(settings: Settings, *, parent_pid: int | None = None) -> None:
     # A parent makes a folder for the socket, and can't remove it if it is killed.
     server = Server(settings, owns_folder=parent_pid is not None)
     await server.start()
+    # What is there by now stays; no call is to wait while it is looked through for garbage.
+    gc.collect()
+    gc.freeze()
     watch = asyncio.create_task(lifetime.watch_parent(parent_pid)) if parent_pid else None
     await lifetime.stop.wait()
     # The parent was the only client; nobody waits for answers any more.

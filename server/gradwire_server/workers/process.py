@@ -1,6 +1,7 @@
 """The worker process: an engine at one end of a socket."""
 
 import argparse
+import gc
 import importlib
 import json
 import os
@@ -206,6 +207,10 @@ def load_late_parts() -> None:
     (square @ square).exp().sum().backward()
     torch.optim.SGD([square]).step()
     importlib.import_module("torch._dynamo")
+    # What is there by now stays. The collection at the end of each session, which gives its memory
+    # back, then looks at what came since, and not at a million objects of libraries.
+    gc.collect()
+    gc.freeze()
 
 
 def main(arguments: list[str] | None = None) -> int:
