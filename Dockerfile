@@ -23,41 +23,18 @@
 #   docker build --build-arg TORCH_INDEX_URL=... --tag gradwire:cpu .
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 
-# The dependencies, which a change of gradwire's sources leaves as they are. The environment has no
-# pip of its own; the base image's installs into it.
-FROM ${BASE_IMAGE} AS dependencies
-ARG TORCH_INDEX_URL=
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
-    PIP_NO_CACHE_DIR=1 \
-    PIP_ROOT_USER_ACTION=ignore
-WORKDIR /build
-COPY pyproject.toml constraints.txt ./
-RUN python -m pip install --quiet --constraint constraints.txt --upgrade pip \
-    && python -m venv --without-pip /opt/gradwire \
-    && python -c "import tomllib; \
+# What is to be installed, apart from the rest of the project's file, so that a change of the rest
+# leaves the layers of the dependencies as they are.
+FROM ${BASE_IMAGE} AS requirements
+COPY pyproject.toml ./
+RUN python -c "import tomllib; \
 project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
 requirements = project['dependencies'] + project['optional-dependencies']['server'] \
     + project['optional-dependencies']['s3'] + project['optional-dependencies']['otel']; \
-print(*requirements, sep='\n', file=open('requirements.txt', 'w'))" \
-    && if [ -n "${TORCH_INDEX_URL}" ]; then \
-         python -m pip --python /opt/gradwire/bin/python install --quiet \
-           --constraint constraints.txt --index-url "${TORCH_INDEX_URL}" torch; \
-       fi \
-    && python -m pip --python /opt/gradwire/bin/python install --quiet \
-         --constraint constraints.txt --requirement requirements.txt \
-    # The tests of torch, and protoc: an eighth of torch's size.
-    && cd /opt/gradwire/lib/python3*/site-packages/torch \
-    && rm -rf test bin/test_* bin/*Test bin/protoc*
+print(*requirements, sep='\n', file=open('/requirements.txt', 'w'))"
 
-# gradwire itself, apart from them.
-FROM dependencies AS project
-COPY LICENSE README.md ./
-COPY client client
-COPY server server
-RUN python -m pip --python /opt/gradwire/bin/python install --quiet --no-deps --prefix /project \
-    --build-constraint constraints.txt .
-
-FROM ${BASE_IMAGE}
+# Everything but gradwire itself. What is large is installed where it stays and not copied.
+FROM ${BASE_IMAGE} AS dependencies
 # torch.compile writes C++ and compiles it against the headers of Python, which most base images
 # with Python have.
 RUN apt-get update -qq \
@@ -66,10 +43,45 @@ RUN apt-get update -qq \
          g++ $(test -f "${header}" || echo libpython3-dev) >/dev/null \
     && apt-get clean \
     && rm -rf /var/lib/apt/lists/* /var/log/apt /var/log/dpkg.log
+ARG TORCH_INDEX_URL=
+COPY --from=requirements /requirements.txt /build/
+COPY constraints.txt /build/
+# The environment of the server has no pip of its own; one that is not kept installs into it.
+RUN python -m venv /build/pip \
+    && pip="/build/pip/bin/python -m pip --disable-pip-version-check --no-cache-dir" \
+    && ${pip} install --quiet --constraint /build/constraints.txt --upgrade pip \
+    && python -m venv --without-pip /opt/gradwire \
+    && install="${pip} --python /opt/gradwire/bin/python install --root-user-action ignore \
+         --quiet --no-compile --constraint /build/constraints.txt" \
+    && if [ -n "${TORCH_INDEX_URL}" ]; then \
+         ${install} --index-url "${TORCH_INDEX_URL}" torch; \
+       fi \
+    && ${install} --requirement /build/requirements.txt \
+    # The tests of torch, and protoc: an eighth of torch's size.
+    && cd /opt/gradwire/lib/python3*/site-packages \
+    && rm -rf torch/test torch/bin/test_* torch/bin/*Test torch/bin/protoc* /build/pip \
+    # Nothing is compiled later, on a file system that is read-only; here all cores do it. Some
+    # packages ship files that are no Python of this version.
+    && (python -m compileall -q -j 0 . >/dev/null || true)
+
+# gradwire itself, apart from them.
+FROM ${BASE_IMAGE} AS project
+WORKDIR /build
+COPY constraints.txt ./
+RUN python -m venv pip \
+    && pip/bin/python -m pip install --quiet --no-cache-dir --constraint constraints.txt --upgrade pip \
+    && python -m venv --without-pip /opt/gradwire
+COPY pyproject.toml LICENSE README.md ./
+COPY client client
+COPY server server
+RUN pip/bin/python -m pip --python /opt/gradwire/bin/python install --quiet --no-cache-dir --no-deps \
+    --root-user-action ignore --prefix /project --build-constraint constraints.txt .
+
+FROM dependencies
 # Platforms may choose a user id of their own; such a user is in group 0.
 RUN useradd --no-create-home --no-log-init --uid 10001 --gid 0 --home-dir /var/lib/gradwire gradwire \
-    && install --directory --owner gradwire --group root --mode 2770 /var/lib/gradwire
-COPY --from=dependencies /opt/gradwire /opt/gradwire
+    && install --directory --owner gradwire --group root --mode 2770 /var/lib/gradwire \
+    && rm -rf /build
 COPY --from=project /project /opt/gradwire
 # USER is what names a user whom the image does not know, in what torch.compile writes below /tmp.
 ENV PATH=/opt/gradwire/bin:${PATH} \
