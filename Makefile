@@ -79,7 +79,9 @@ test-container: $(VENV_STAMP)
 
 .PHONY: fuzz
 fuzz: $(VENV_STAMP)
-	@TESTS_SAFETY_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/safety/test_fuzz.py --timeout=0 $(ARGS)
+	@TESTS_SAFETY_EXAMPLES=$(EXAMPLES) GRADWIRE_FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest \
+		tests/safety/test_fuzz.py tests/integration/test_any_request.py --timeout=0 $(ARGS)
+
 .PHONY: test-kill
 test-kill: $(VENV_STAMP)
 	@GRADWIRE_KILLS=20 $(BIN)/python -m pytest tests/integration/test_recovery.py --timeout 3600 $(ARGS)
