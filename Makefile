@@ -7,6 +7,7 @@
 #   make proto             regenerate the stubs from protos/
 #   make fuzz              throw many more generated requests at a server; EXAMPLES=number
 #   make bench             compare with local torch; pass options on with ARGS
+#   make bench-observing   measure what metrics, traces and the audit log cost
 #   make conformance       run torch's own test tables and write docs/conformance.md
 #
 #   make setup             only the virtual environment
@@ -89,6 +90,10 @@ test-kill: $(VENV_STAMP)
 .PHONY: bench
 bench: $(VENV_STAMP)
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+.PHONY: bench-observing
+bench-observing: $(VENV_STAMP)
+	@$(BIN)/python -m benchmarks.observing $(ARGS)
 
 .PHONY: conformance
 conformance: $(VENV_STAMP)

@@ -1,6 +1,7 @@
 """The benchmarks run from end to end. How fast things are is not for a test to say."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,3 +32,19 @@ def test_a_quick_look_fills_every_line_for_every_net(tmp_path: Path) -> None:
     assert all(result["milliseconds"]["median"] > 0 for result in written["results"])
     assert set(written["rounds"]) == {net.name for net in NETS}
     assert "torch" in written["machine"]["versions"]
+
+
+def test_a_quick_look_at_what_watching_costs_has_a_line_for_each_way_and_work() -> None:
+    finished = subprocess.run(
+        [sys.executable, "-m", "benchmarks.observing", "--quick"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    for how in ("nobody", "metrics", "all there is"):
+        for work in ("SDK loop", "five unary verbs"):
+            (line,) = (x for x in finished.stdout.splitlines() if how in x and work in x)
+            assert re.search(r" [0-9]+\.[0-9]{3} .* [0-9]+\.[0-9]{2} ", line)
