@@ -43,10 +43,11 @@ def until_compiled(watched: Watched, train: Callable[[], object]) -> int:
     return number
 
 
-def build(library: Any) -> tuple[Any, Any]:
+def build(library: Any, num_outputs: int) -> tuple[Any, Any]:
     library.manual_seed(0)
     model = library.nn.Sequential(
-        library.nn.Linear(4, 8), library.nn.ReLU(), library.nn.Dropout(0.2), library.nn.Linear(8, 1)
+        *(library.nn.Linear(4, 8), library.nn.ReLU(), library.nn.Dropout(0.2)),
+        library.nn.Linear(8, num_outputs),
     )
     optimizer = library.optim.SGD(model.parameters(), lr=LEARNING_RATE, momentum=0.9)
     return model, optimizer
@@ -58,21 +59,21 @@ def data() -> tuple[Any, Any]:
     return inputs, inputs.sum(1, keepdims=True)
 
 
-def loop(library: Any, model: Any, optimizer: Any) -> Callable[[], float]:
-    inputs, targets = map(library.tensor, data())
-    criterion = library.nn.MSELoss()
+def labels() -> Any:
+    return (data()[1][:, 0] > 0).astype(np.int64)
 
-    def steps() -> float:
-        loss = None
-        for _ in range(50):
-            optimizer.zero_grad()
-            loss = criterion(model(inputs), targets)
-            loss.backward()
-            optimizer.step()
-        assert loss is not None
-        return float(loss.item())
 
-    return steps
+def loop(library: Any, model: Any, optimizer: Any, targets: Any) -> float:
+    inputs, targets = library.tensor(data()[0]), library.tensor(targets)
+    loss = None
+    for _ in range(50):
+        optimizer.zero_grad()
+        loss = library.nn.functional.cross_entropy(model(inputs), targets)
+        loss.backward()
+        library.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    assert loss is not None
+    return float(loss.item())
 
 
 def assert_close(model: Any, expected: Any) -> None:
@@ -84,15 +85,15 @@ def assert_close(model: Any, expected: Any) -> None:
 
 def test_a_loop_is_compiled_and_learns_what_torch_learns(watched: Watched) -> None:
     with gradwire.connect(watched.server.address, exact=False):
-        model, optimizer = build(gradwire)
-        steps = loop(gradwire, model, optimizer)
-        losses = []
-        number = until_compiled(watched, lambda: losses.append(steps()))
-        expected, expected_optimizer = build(torch)
-        expected_steps = loop(torch, expected, expected_optimizer)
-        torch.manual_seed(0)
-        build(torch)
-        expected_losses = [expected_steps() for _ in range(number)]
+        model, optimizer = build(gradwire, 2)
+        losses: list[float] = []
+        number = until_compiled(
+            watched, lambda: losses.append(loop(gradwire, model, optimizer, labels()))
+        )
+        expected, expected_optimizer = build(torch, 2)
+        expected_losses = [
+            loop(torch, expected, expected_optimizer, labels()) for _ in range(number)
+        ]
         np.testing.assert_allclose(losses, expected_losses, rtol=1e-3, atol=1e-4)
         assert_close(model, expected)
         gradient = model[0].weight.grad
@@ -101,11 +102,17 @@ def test_a_loop_is_compiled_and_learns_what_torch_learns(watched: Watched) -> No
             gradient.numpy(), expected[0].weight.grad.numpy(), rtol=1e-2, atol=1e-3
         )
 
+        wrong = labels()
+        wrong[5] = 77
+        with pytest.raises(IndexError, match="Target 77 is out of bounds"):
+            loop(gradwire, model, optimizer, wrong)
+        assert_close(model, expected)
+
 
 def test_a_run_is_compiled_and_says_at_which_step_numbers_went_bad(watched: Watched) -> None:
     inputs, targets = data()
     with gradwire.connect(watched.server.address):
-        model, optimizer = build(gradwire)
+        model, optimizer = build(gradwire, 1)
 
         def train(samples: Any, **options: Any) -> Any:
             return gradwire.train(
@@ -121,7 +128,7 @@ def test_a_run_is_compiled_and_says_at_which_step_numbers_went_bad(watched: Watc
             )
 
         number = until_compiled(watched, lambda: train(inputs, epochs=50))
-        expected, expected_optimizer = build(torch)
+        expected, expected_optimizer = build(torch, 1)
         criterion = torch.nn.MSELoss()
         batches = [
             (torch.tensor(inputs[i : i + 8]), torch.tensor(targets[i : i + 8]))

@@ -104,6 +104,8 @@ TENSOR_OPERATIONS = frozenset(
 """The operations that change at most what is in tensors."""
 
 STEP_OPERATIONS = TENSOR_OPERATIONS | {
+    *("gradwire.enter", "gradwire.exit", "gradwire.getattr", "torch.autocast"),
+    *("torch.no_grad", "torch.enable_grad", "torch.set_grad_enabled"),
     *("torch.Tensor.backward", "torch.nn.Module.zero_grad"),
     *("torch.optim.Optimizer.step", "torch.optim.Optimizer.zero_grad"),
 }
@@ -265,6 +267,10 @@ class Program(Measured):
             self._names[calls[instruction.target]] if instruction.target in calls else ""
             for instruction in self._instructions
         ]
+
+    def reads(self, begin: int, end: int) -> set[int]:
+        """Returns the registers that some of the instructions read, those they set included."""
+        return {register for i in self._instructions[begin:end] for register in i.reads}
 
     @property
     def constants(self) -> list[Any]:

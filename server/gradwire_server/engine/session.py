@@ -95,12 +95,14 @@ class Session:
         self.turn_until = 0.0
         self.compiling = compiling
         self.version = 0
-        self._run_fast = None if exact or compiling is None else compiling.programs(device)
         self.budget = Budget(limits.max_session_bytes, self._held)
         self.regions = Regions()
         self.delivery = IN_LINE
         self._parts = Parts(device, self.regions, self.budget)
         self._intrinsics = Intrinsics(device, self.budget)
+        self._run_fast = None
+        if compiling is not None and not exact:
+            self._run_fast = compiling.programs(device, self._intrinsics.close_contexts)
         self._callables = Callables(device, lambda name, path: self.registry.resolve(name, path))  # noqa: PLW0108  # not there yet
         self.registry = Registry(
             {**self._intrinsics.table(), **self._callables.table(), **states.TABLE},

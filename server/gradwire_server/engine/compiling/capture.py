@@ -124,13 +124,7 @@ class Capturing:
             if self._changed(parameter, before)
         ]
         self._require_apart()
-        if guarded:
-            ok = results[-1].output
-            if ok is None:
-                raise UnrecordableError("it does not compute whether it is to be taken")
-            self._graph.undo_unless(
-                self._graph.outputs[ok], self._mutated, self._recording.next_value
-            )
+        ok = self._ok(results[-1] if guarded else None)
         return Captured(
             graph_json=self._graph.to_json(),
             taken=tuple(self._taken.values()),
@@ -139,9 +133,29 @@ class Capturing:
             rates=tuple(self._rates),
             wanted=results,
             gradients=tuple(outputs),
-            ok=results[-1].output if guarded else None,
+            ok=ok,
             draws=self._recording.draws,
         )
+
+    def _ok(self, guard: Result | None) -> int | None:
+        """Lets the step change nothing unless it may; returns the output that says so, if any."""
+        recording, parts = self._recording, []
+        if guard is not None:
+            if guard.output is None:
+                raise UnrecordableError("it does not compute whether it is to be taken")
+            parts.append(self._graph.outputs[guard.output])
+        parts += [
+            recording.add("aten.logical_not.default", {"value": bad})
+            for bad in recording.out_of_range
+        ]
+        if not parts:
+            return None
+        ok = parts[0]
+        for part in parts[1:]:
+            ok = recording.add("aten.bitwise_and.Tensor", {"value": ok}, {"value": part})
+        self._graph.undo_unless(ok, self._mutated, recording.next_value)
+        self._graph.outputs.append(ok)
+        return len(self._graph.outputs) - 1
 
     def _require_only(self, known_ids: set[int]) -> None:
         """Raises if it works on tensors that could be others the next time."""

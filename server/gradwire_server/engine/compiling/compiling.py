@@ -23,9 +23,11 @@ class Compiling:
         self._backend = backend
         self._counts = counts
 
-    def programs(self, device: torch.device) -> Callable[..., list[Any]]:
-        """Returns what runs the programs of a session; see `ProgramSteps.run`."""
-        return ProgramSteps(self._backend, device, self._counts).run
+    def programs(
+        self, device: torch.device, close_contexts: Callable[[], None]
+    ) -> Callable[..., list[Any]]:
+        """Returns what runs the programs of a session; see `ProgramSteps`."""
+        return ProgramSteps(self._backend, device, self._counts, close_contexts).run
 
     def loop(
         self,

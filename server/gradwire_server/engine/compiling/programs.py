@@ -1,7 +1,7 @@
 """Programs that take a training step, with the step compiled when it came often enough."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,9 @@ from gradwire_server.engine.compiling.step import Backend, Step
 from gradwire_server.engine.compiling.watched import Watched
 from gradwire_server.engine.programs import STEP_OPERATIONS, Program
 
+MAX_PREPARED = 8
+"""For how many sets of wanted results a program has its step prepared."""
+
 
 class ProgramSteps:
     """Runs the programs of a session, and compiles those parts of them that are training steps.
@@ -20,12 +23,20 @@ class ProgramSteps:
         backend: What makes steps fast.
         device: Where the session lives.
         counts: Counts what becomes of steps, by outcome.
+        close_contexts: Leaves the contexts that a program has entered.
     """
 
-    def __init__(self, backend: Backend, device: torch.device, counts: "Counter[str]") -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        device: torch.device,
+        counts: "Counter[str]",
+        close_contexts: Callable[[], None],
+    ) -> None:
         self._backend = backend
         self._device = device
         self._counts = counts
+        self.close_contexts = close_contexts
 
     def run(
         self, program: Program, inputs: Sequence[Any], wanted: tuple[int, ...], version: int
@@ -44,106 +55,128 @@ class ProgramSteps:
         if part is None:
             if len(program.prepared) >= MAX_PREPARED:
                 program.prepared.clear()
-            part = program.prepared[wanted] = _StepPart(program, wanted)
-        step = part.step_for(inputs, self)
-        if step is None:
-            return program.run(inputs, wanted)
-        return part.run(step, inputs, version)
+            part = program.prepared[wanted] = _StepPart(program, wanted, self)
+        return part.run(inputs, version) if part.is_possible else program.run(inputs, wanted)
 
-    def step(self, values: Sequence[Any], part: "_StepPart") -> Step:
+    def step(self, values: Sequence[Any], on_gone: Callable[[], None]) -> Step:
         """Returns a step that works on the modules and optimizers among some values."""
         tensors = [
             value
             for value in values
-            if isinstance(value, torch.Tensor) and (value.requires_grad and value.is_leaf)
+            if isinstance(value, torch.Tensor) and value.requires_grad and value.is_leaf
         ]
         watched = Watched(
             [value for value in values if isinstance(value, torch.nn.Module)],
             [value for value in values if isinstance(value, torch.optim.Optimizer)],
             tensors,
-            on_gone=part.forget,
+            on_gone=on_gone,
         )
         return Step(watched, self._backend, self._device, self._counts, what="program")
 
 
-MAX_PREPARED = 8
-"""For how many sets of wanted results a program has its step prepared."""
-
-
 class _StepPart:
-    """A program's operations up to its last optimizer step, and those after it."""
+    """The operations of a program that are a training step, and those before and after it.
 
-    def __init__(self, program: Program, wanted: tuple[int, ...]) -> None:
+    The step ends with the last step of an optimizer, and begins after whatever changes more than
+    tensors before that, such as a scheduler.
+
+    Attributes:
+        is_possible: Whether there is such a part.
+    """
+
+    def __init__(self, program: Program, wanted: tuple[int, ...], steps: ProgramSteps) -> None:
         self._program = program
         self._wanted = wanted
+        self._steps = steps
         self._step: Step | None = None
         self._objects: tuple[int, ...] = ()
-        code = program.code(wanted)
-        names = program.names
-        last = max(
-            (i for i, name in enumerate(names) if name == "torch.optim.Optimizer.step"), default=-1
+        code, names = program.code(wanted), program.names
+        end = 1 + max(
+            (i for i, n in enumerate(names) if n == "torch.optim.Optimizer.step"), default=-1
         )
-        self._before, self._after = code[: last + 1], code[last + 1 :]
+        others = [i for i, name in enumerate(names[:end]) if name and name not in STEP_OPERATIONS]
+        begin = 1 + max(others, default=-1)
+        self._before, self._part, self._after = code[:begin], code[begin:end], code[end:]
+        names = names[begin:end]
         self._backwards = {i for i, name in enumerate(names) if name == "torch.Tensor.backward"}
-        dead = {register for _, _, _, registers in self._before for register in registers}
-        self._live = [target for target, _, _, _ in self._before if target not in dead]
-        self._possible = last >= 0 and all(
-            name in STEP_OPERATIONS or name == "" for name in names[: last + 1]
-        )
+        self.is_possible = "torch.Tensor.backward" in names and _is_balanced(names)
+        targets = {target for target, _, _, _ in self._part}
+        dead = {register for _, _, _, registers in self._part for register in registers}
+        self._live = [target for target, _, _, _ in self._part if target not in dead]
+        given = {*range(program.num_inputs), *(target for target, _, _, _ in self._before)}
+        self._reads = sorted(program.reads(begin, end) & given - targets)
 
-    def step_for(self, inputs: Sequence[Any], steps: ProgramSteps) -> Step | None:
-        """Returns the step for modules and optimizers among the inputs; None if there is none."""
-        if not self._possible:
-            return None
-        objects = tuple([id(v) for v in inputs if not isinstance(v, torch.Tensor)])
-        if self._step is None or objects != self._objects:
-            values = [*inputs, *self._program.constants]
-            for value in list(values):
-                if isinstance(value, Program):
-                    values += value.constants
-            self._step, self._objects = steps.step(values, self), objects
-        return self._step
-
-    def forget(self) -> None:
-        """Forgets what was compiled: what it worked on is gone."""
-        if self._step is not None:
-            self._step.clear()
-            self._step = None
-
-    def run(self, step: Step, inputs: Sequence[Any], version: int) -> list[Any]:
+    def run(self, inputs: Sequence[Any], version: int) -> list[Any]:
         """Runs the program."""
         program, wanted = self._program, self._wanted
         registers = program.registers(inputs)
-        results = step.take(inputs, version, lambda: self._take(program.registers(inputs)))
+        program.execute(self._before, registers, wanted)
+        given = [registers[index] for index in self._reads]
+        results = self._step_for(given).take(given, version, lambda: self._take(registers.copy()))
         if results is None:
-            program.execute(self._before, registers, wanted)
+            program.execute(self._part, registers, wanted)
         else:
             for target, result in zip(self._live, results, strict=True):
                 registers[target] = result
         program.execute(self._after, registers, wanted)
         return program.results(registers, wanted)
 
+    def _step_for(self, given: Sequence[Any]) -> Step:
+        """Returns the step for the modules and optimizers among some values."""
+        objects = tuple([id(value) for value in given if not isinstance(value, torch.Tensor)])
+        if self._step is None or objects != self._objects:
+            values = [*given, *self._program.constants]
+            for value in [each for each in values if isinstance(each, Program)]:
+                values += value.constants
+            self._step, self._objects = self._steps.step(values, self._forget), objects
+        return self._step
+
+    def _forget(self) -> None:
+        """Forgets what was compiled: what it worked on is gone."""
+        if self._step is not None:
+            self._step.clear()
+            self._step = None
+
     def _take(self, registers: list[Any]) -> list[Any]:
         """Takes the step with torch; returns what is used after it.
 
         Raises:
-            UnrecordableError: Autograd could still go through some of that.
+            UnrecordableError: Autograd goes beyond the step, or could do so later.
         """
+        graphs = {v.grad_fn for v in registers if isinstance(v, torch.Tensor) and v.grad_fn}
         used: set[Any] = set()
-        for index, (target, call, arguments, dead) in enumerate(self._before):
-            given = arguments(registers)
-            if index in self._backwards:
-                if call is not hot.backward or len(given) != 1:
-                    raise UnrecordableError("its backward is given more than a loss")
-                _collect(given[0].grad_fn, used)
-            registers[target] = call(*given)
-            for register in dead:
-                registers[register] = None
+        try:
+            for index, (target, call, arguments, dead) in enumerate(self._part):
+                given = arguments(registers)
+                if index in self._backwards:
+                    if call is not hot.backward or len(given) != 1:
+                        raise UnrecordableError("its backward is given more than a loss")
+                    _collect(given[0].grad_fn, used)
+                    if used & graphs:
+                        raise UnrecordableError(
+                            "its backward goes on into what was computed before"
+                        )
+                registers[target] = call(*given)
+                for register in dead:
+                    registers[register] = None
+        except BaseException:
+            self._steps.close_contexts()
+            raise
         results = [registers[target] for target in self._live]
         for result in results:
             if isinstance(result, torch.Tensor) and result.grad_fn not in {None, *used}:
                 raise UnrecordableError("its graph is used after it, for another backward")
         return results
+
+
+def _is_balanced(names: Sequence[str]) -> bool:
+    """Returns whether all contexts that are entered are left, and no others."""
+    depth = 0
+    for name in names:
+        depth += (name == "gradwire.enter") - (name == "gradwire.exit")
+        if depth < 0:
+            return False
+    return depth == 0
 
 
 def _collect(node: Any, found: set[Any]) -> None:

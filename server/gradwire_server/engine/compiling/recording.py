@@ -14,6 +14,7 @@ from gradwire_server.engine.compiling.graph import (
     UnrecordableError,
     encode,
 )
+from gradwire_server.engine.compiling.indices import CHECKED, Indexing, is_unsafe
 
 MAX_NODES = 20_000
 """A step of more operations is not compiled: that would take hours."""
@@ -37,6 +38,7 @@ class Recording(TorchDispatchMode):
         graph: What ran; complete after the block.
         external: The tensors that are inputs, by value number.
         draws: Whether random numbers were drawn.
+        out_of_range: The values that are true if an index is out of range.
     """
 
     def __init__(self) -> None:
@@ -45,9 +47,11 @@ class Recording(TorchDispatchMode):
         self.external: dict[int, torch.Tensor] = {}
         self.draws = False
         self._numbers: dict[int, int] = {}
+        self.out_of_range: list[int] = []
+        self._checked: dict[tuple[int, int, int | None], int] = {}
         self._written: set[int] = set()
         # A tensor that is gone could leave its identity to another.
-        self._kept: list[torch.Tensor] = []
+        self._kept: list[torch.Tensor | None] = []
         self._failure = ""
 
     def __torch_dispatch__(
@@ -65,8 +69,10 @@ class Recording(TorchDispatchMode):
         if self._failure or func.namespace == "profiler":
             return func(*args, **kwargs)
         try:
-            self._require_possible(func)
+            self._require_possible(func, args)
             given = [encode(argument, self._number) for argument in args]
+            if func in CHECKED:
+                self._check_indices(CHECKED[func], args, given)
             named = {name: encode(argument, self._number) for name, argument in kwargs.items()}
         except UnrecordableError as error:
             # The step goes on: it is a step like others.
@@ -108,9 +114,40 @@ class Recording(TorchDispatchMode):
 
     def tensor(self, number: int) -> torch.Tensor:
         """Returns the tensor of a value number."""
-        return self._kept[number]
+        tensor = self._kept[number]
+        assert tensor is not None
+        return tensor
 
-    def _require_possible(self, func: Any) -> None:
+    def add(self, name: str, *args: Any) -> int:
+        """Adds an operation that did not run; returns the number of its result."""
+        self._kept.append(None)
+        result = len(self._kept) - 1
+        self.graph.nodes.append(Node(name=name, args=[*args], kwargs={}, results=[result]))
+        return result
+
+    def _check_indices(self, indexing: Indexing, args: tuple[Any, ...], given: list[Any]) -> None:
+        """Lets an operation use indices that are in range, and the graph know if others were."""
+        ignored = args[indexing.ignored] if 0 <= indexing.ignored < len(args) else None
+        key = (given[indexing.index]["value"], indexing.limit(args), ignored)
+        if key not in self._checked:
+            index, limit = given[indexing.index], key[1]
+            low, high = (
+                self.add("aten.lt.Scalar", index, 0),
+                self.add("aten.ge.Scalar", index, limit),
+            )
+            bad = self.add("aten.bitwise_or.Tensor", {"value": low}, {"value": high})
+            used = self.add("aten.clamp.default", index, 0, max(limit - 1, 0))
+            if ignored is not None:
+                counts = self.add("aten.ne.Scalar", index, ignored)
+                bad = self.add("aten.bitwise_and.Tensor", {"value": bad}, {"value": counts})
+                used = self.add("aten.where.self", {"value": counts}, {"value": used}, index)
+            self.out_of_range.append(self.add("aten.any.default", {"value": bad}))
+            self._checked[key] = used
+        given[indexing.index] = {"value": self._checked[key]}
+
+    def _require_possible(self, func: Any, args: tuple[Any, ...]) -> None:
+        if is_unsafe(func, args):
+            raise UnrecordableError(f"native code of {func} could end the worker")
         if func.namespace != "aten":
             raise UnrecordableError(f"{func} is no operation of ATen")
         if any(tag in func.tags for tag in _DEPENDS_ON_DATA):

@@ -152,9 +152,14 @@ class Step:
         assert captured is not None
         for rate in captured.rates:
             rate.follow()
-        guarded = captured.ok is not None
-        before = RandomState.capture(self._device) if guarded and captured.draws else None
-        outputs = compiled([*[inputs[index] for index in captured.taken], *captured.fixed])
+        undone = captured.ok is not None and captured.draws
+        before = RandomState.capture(self._device) if undone else None
+        try:
+            outputs = compiled([*[inputs[index] for index in captured.taken], *captured.fixed])
+        except RuntimeError as error:
+            # Such as an index that is out of range; torch finds the words for it.
+            self._leave(variant, "failed", error)
+            return None
         if captured.ok is not None and not outputs[captured.ok].item():
             if before is not None:
                 before.restore(self._device)
@@ -263,7 +268,7 @@ def _kind(value: Any) -> Any:
     """Returns what must be equal for an input to be of the same kind."""
     if not isinstance(value, torch.Tensor):
         return id(value)
-    if value.requires_grad:
+    if value.requires_grad and value.is_leaf:
         return (id(value), value.shape)
     return (value.shape, value.stride(), value.dtype)
 

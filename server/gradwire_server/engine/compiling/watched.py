@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from gradwire_server.engine import guards
 from gradwire_server.engine.compiling.graph import UnrecordableError
 from gradwire_server.engine.random_state import RandomState
 
@@ -71,7 +72,7 @@ class Watched:
         """
         parts: list[Any] = []
         for module in chain(*(module.modules() for module in self.modules)):
-            if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks:
+            if any(hook.__module__ != guards.__name__ for hook in _hooks(module)):
                 raise UnrecordableError(f"a {type(module).__name__} has hooks")
             parts.append((id(module), *_plain(vars(module))))
         for optimizer in self.optimizers:
@@ -138,6 +139,14 @@ class Snapshot:
                 if gradient is not None and contents is not None:
                     gradient.copy_(contents)
         self.random_state.restore(self._device)
+
+
+def _hooks(module: torch.nn.Module) -> Iterator[Callable[..., Any]]:
+    """Returns the hooks of a module; those of guards look at shapes, or can't be recorded."""
+    yield from module._forward_pre_hooks.values()
+    yield from module._forward_hooks.values()
+    yield from module._backward_pre_hooks.values()
+    yield from module._backward_hooks.values()
 
 
 def _each_once(tensors: Iterable[torch.Tensor]) -> list[torch.Tensor]:
