@@ -96,14 +96,18 @@ def configure_logging(
     if log_format == "json":
         render = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     else:
-        render = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        # The default shows local variables, and tokens and contents are among them.
+        plain = structlog.dev.plain_traceback
+        render = [
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)
+        ]
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
-    handler.addFilter(_shows_no_metadata)
+    handler.addFilter(_shows_no_request)
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     for name, level in ({_PACKAGE: levels.default} | dict(levels.modules)).items():
         logging.getLogger(name).setLevel(level.upper())
@@ -127,13 +131,15 @@ def _level(text: str) -> LogLevel:
     raise ValueError(f'"{text}" is no level; expected one of {", ".join(known)}')
 
 
-def _shows_no_metadata(record: logging.LogRecord) -> bool:
-    """Whether a line may be logged: not if it has metadata that gRPC could not decode.
+def _shows_no_request(record: logging.LogRecord) -> bool:
+    """Whether a line may be logged: not if it shows what a library could not parse of a request.
 
     That may be a token with a bit wrong, and whoever can reach the server can send as much of it as
     they like.
     """
-    return not str(record.msg).startswith("Invalid encoding on ")
+    error = record.exc_info[1] if record.exc_info else None
+    is_unparsed = type(error).__module__ == "aiohttp.http_exceptions"
+    return not is_unparsed and not str(record.msg).startswith("Invalid encoding on ")
 
 
 def _logger_name(module: str) -> str:

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import time
@@ -243,6 +244,25 @@ def test_metrics_without_tokens_are_not_for_the_scripts_of_a_site(watched: Watch
 
     assert status("attacker.example") == 421
     assert status("localhost:9464") == 200
+
+
+def test_what_cannot_be_parsed_is_refused_and_not_logged(watched: Watched) -> None:
+    host, _, port = watched.target.partition(":")
+    for line in (
+        b"GET /metrics HT\xd3P/1.1\r\nAuthorization: Bearer gw_secret",
+        b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nAuthorization\0: Bearer gw_secret",
+    ):
+        with socket.create_connection((host, int(port)), timeout=60) as connection:
+            connection.sendall(line + b"\r\n\r\n")
+            assert connection.recv(4096).split()[1] == b"400"
+    request = urllib.request.Request(
+        f"http://{watched.target}/metrics",
+        headers={"Accept": "application/openmetrics-text;version=one"},
+    )
+    with urllib.request.urlopen(request, timeout=60) as response:
+        assert b"gradwire_worker_ready" in response.read()
+    assert "gw_secret" not in watched.server.log()
+    assert "Traceback" not in watched.server.log()
 
 
 def test_a_taken_port_keeps_the_server_from_starting(watched: Watched, tmp_path: Path) -> None:

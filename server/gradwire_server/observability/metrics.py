@@ -58,7 +58,11 @@ class Metrics:
             TimeoutError: The state could not be read in time.
         """
         await self._collector.read()
-        encode, content_type = choose_encoder(accept)
+        try:
+            encode, content_type = choose_encoder(accept)
+        except (TypeError, ValueError):
+            # It asks for a version that is none.
+            encode, content_type = choose_encoder("")
         # Some thousands of lines: not for the event loop.
         return await asyncio.to_thread(encode, self._prometheus), content_type
 
