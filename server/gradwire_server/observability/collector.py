@@ -186,9 +186,11 @@ def _runs(records: Sequence[Record]) -> Iterator[Metric]:
         records: All runs, newest first.
     """
     states = GaugeMetricFamily("gradwire_runs", "Runs by state.", labels=("tenant", "state"))
-    counts = Counter((record.tenant, _state_name(record.run.state)) for record in records)
-    for place, count in counts.items():
-        states.add_metric(place, count)
+    counts = Counter((record.tenant, int(record.run.state)) for record in records)
+    for tenant in sorted({tenant for tenant, _ in counts}):
+        # Those that are none too: a rate sees the first of a kind only if there were none before.
+        for state in runs_pb2.RunState.values()[1:]:
+            states.add_metric((tenant, _state_name(state)), counts[tenant, state])
     yield states
     going = [record for record in records if not record.ended][:MAX_RUNS]
     for name, (text, read) in _PROGRESS_GAUGES.items():
@@ -200,8 +202,9 @@ def _runs(records: Sequence[Record]) -> Iterator[Metric]:
         yield gauge
 
 
-def _state_name(state: runs_pb2.RunState) -> str:
-    return runs_pb2.RunState.Name(state).removeprefix("RUN_STATE_").lower()
+def _state_name(state: int) -> str:
+    name = runs_pb2.RunState.Name(runs_pb2.RunState.ValueType(state))
+    return name.removeprefix("RUN_STATE_").lower()
 
 
 def _cumulated(counts: list[int]) -> list[tuple[str, float]]:
