@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 import gradwire
 from gradwire import nn, optim
 from gradwire.errors import AuthenticationError, LimitError, SessionLostError
+from gradwire.session import Session
 from gradwire.transport.channel import open_channel
 from gradwire.transport.tls import Tls
 from gradwire_server.access.identity import Role
@@ -188,24 +190,39 @@ def test_a_worker_that_is_restarted_is_counted(tmp_path: Path) -> None:
         session.close()
 
 
+class Secured:
+    """A server with TLS, and a token of each role."""
+
+    def __init__(self, folder: Path) -> None:
+        self.authority = Authority(folder)
+        files = self.authority.issue("server")
+        self.tokens = {role: new_token() for role in Role}
+        for role, token in self.tokens.items():
+            append_token(folder / "tokens", TokenEntry.of(token, "acme", role, None))
+        self.port = free_port()
+        self.server = ServerProcess(
+            folder,
+            metrics_address=f"127.0.0.1:{self.port}",
+            tokens_file=folder / "tokens",
+            tls_certificate_file=files.certificate,
+            tls_key_file=files.key,
+            tls=Tls(ca_file=str(self.authority.file)),
+            address=f"127.0.0.1:{free_port()}",
+            audit_log_file=folder / "audit",
+        )
+
+    def connect(self, role: Role) -> Session:
+        """Connects with the token of a role."""
+        session: Session = gradwire.connect(
+            self.server.address, token=self.tokens[role], ca_file=self.authority.file
+        )
+        return session
+
+
 def test_metrics_are_told_over_tls_to_monitors_and_admins_only(tmp_path: Path) -> None:
-    authority = Authority(tmp_path)
-    files = authority.issue("server")
-    tokens = {role: new_token() for role in Role}
-    for role, token in tokens.items():
-        append_token(tmp_path / "tokens", TokenEntry.of(token, "acme", role, None))
-    port = free_port()
-    watched = ServerProcess(
-        tmp_path,
-        metrics_address=f"127.0.0.1:{port}",
-        tokens_file=tmp_path / "tokens",
-        tls_certificate_file=files.certificate,
-        tls_key_file=files.key,
-        tls=Tls(ca_file=str(authority.file)),
-        address=f"127.0.0.1:{free_port()}",
-        audit_log_file=tmp_path / "audit",
-    )
-    context = ssl.create_default_context(cafile=authority.file)
+    secured = Secured(tmp_path)
+    tokens, port = secured.tokens, secured.port
+    context = ssl.create_default_context(cafile=secured.authority.file)
 
     def status(**headers: str) -> int:
         connection = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=60)
@@ -215,7 +232,7 @@ def test_metrics_are_told_over_tls_to_monitors_and_admins_only(tmp_path: Path) -
         connection.close()
         return response.status
 
-    with watched:
+    with secured.server:
         answers = {role: status(authorization=f"Bearer {tokens[role]}") for role in Role}
         assert answers == {
             Role.ADMIN: 200,
@@ -227,7 +244,7 @@ def test_metrics_are_told_over_tls_to_monitors_and_admins_only(tmp_path: Path) -
         with pytest.raises(OSError, match="CERTIFICATE_VERIFY_FAILED"):
             get(f"https://127.0.0.1:{port}/metrics")
         with pytest.raises(AuthenticationError, match="needs the role user"):
-            gradwire.connect(watched.address, token=tokens[Role.MONITOR], ca_file=authority.file)
+            secured.connect(Role.MONITOR)
     audit = [json.loads(line) for line in (tmp_path / "audit").read_text().splitlines()]
     refused = [each["status"] for each in audit if each["method"] == "GET /metrics"]
     assert sorted(refused) == ["PERMISSION_DENIED"] * 2 + ["UNAUTHENTICATED"] * 2
@@ -272,13 +289,16 @@ def test_a_taken_port_keeps_the_server_from_starting(watched: Watched, tmp_path:
     assert not (tmp_path / "server.sock").exists()
 
 
-def test_a_prometheus_scrapes_all_of_it(watched: Watched, tmp_path: Path) -> None:
+def test_a_prometheus_scrapes_all_of_it_over_tls_and_with_a_token(tmp_path: Path) -> None:
     prometheus = installed("prometheus")
-    config = (RULES / "prometheus.yml").read_text()
-    config = config.replace("15s", "1s").replace("gradwire:9464", watched.target)
-    config = config.replace("/run/secrets/gradwire_token", str(tmp_path / "token"))
-    (tmp_path / "token").write_text("none is asked for")
-    (tmp_path / "prometheus.yml").write_text(config)
+    secured = Secured(tmp_path)
+    text = (RULES / "prometheus.yml").read_text().replace("15s", "1s")
+    config = yaml.safe_load(text.replace("gradwire:9464", f"127.0.0.1:{secured.port}"))
+    (job,) = config["scrape_configs"]
+    job["authorization"]["credentials_file"] = str(tmp_path / "token")
+    job |= {"scheme": "https", "tls_config": {"ca_file": str(secured.authority.file)}}
+    (tmp_path / "token").write_text(secured.tokens[Role.MONITOR])
+    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
     shutil.copy(RULES / "alerts.yml", tmp_path)
     address = f"127.0.0.1:{free_port()}"
     process = subprocess.Popen(
@@ -301,10 +321,10 @@ def test_a_prometheus_scrapes_all_of_it(watched: Watched, tmp_path: Path) -> Non
         return list(json.loads(text)["data"]["result"])
 
     try:
-        with gradwire.connect(watched.server.address):
+        with secured.server, secured.connect(Role.USER):
             train(5)
             until(lambda: query('up{job="gradwire"} == 1'))
-            until(lambda: query('gradwire_sessions{tenant="default"} == 1'))
+            until(lambda: query('gradwire_sessions{tenant="acme"} == 1'))
             until(lambda: query("sum(gradwire_training_steps_total) >= 5"))
             quantile = "histogram_quantile(0.5, gradwire_command_execute_seconds_bucket)"
             assert until(lambda: query(quantile))
