@@ -9,14 +9,23 @@ from tqdm import tqdm
 
 import gradwire
 from benchmarks.echo import Echo, echo_server
-from benchmarks.lines import LINES, SMALL_BYTES, evaluate
+from benchmarks.lines import LINES, ONE_HOST, OVER_TCP, SMALL_BYTES, TRIPS, evaluate
 from benchmarks.local import LocalLoop, LocalTorch
 from benchmarks.machine import describe
 from benchmarks.measuring import Contender, Sample, measure
 from benchmarks.nets import NETS, Net
 from benchmarks.remote import SdkLoop, TrainCall, UnaryVerbs
 from benchmarks.table import print_table, write_json
+from benchmarks.transfers import (
+    BytesTrip,
+    StreamTrip,
+    TensorTrip,
+    free_address,
+    tcp_session,
+)
+from gradwire.current import push_session
 from gradwire.embedded import EmbeddedServer
+from gradwire.session import Session
 from gradwire.v1 import server_pb2, server_pb2_grpc
 
 
@@ -57,6 +66,33 @@ def measure_net(
     return rounds
 
 
+def measure_trips(
+    session: Session, echo_channel: grpc.Channel, *, num_rounds: int, burst_seconds: float
+) -> dict[str, list[Sample]]:
+    """Returns the samples of all rounds of large tensors, by where the server is."""
+    address = free_address()
+    with tcp_session() as over_tcp, echo_server(address) as tcp_echo_channel:
+        contenders: dict[str, list[Contender]] = {
+            ONE_HOST: [
+                TensorTrip(session, "trip shared"),
+                BytesTrip(echo_channel, "trip bytes"),
+            ],
+            OVER_TCP: [
+                TensorTrip(over_tcp, "trip sent"),
+                StreamTrip(tcp_echo_channel, "trip stream"),
+            ],
+        }
+        return {
+            where: measure(
+                contenders[where],
+                num_rounds=num_rounds,
+                burst_seconds=burst_seconds,
+                least_steps=2,
+            )
+            for where in tqdm(TRIPS, desc="measuring")
+        }
+
+
 def main() -> None:
     """Measures all nets, prints the table, writes the file."""
     arguments = parse_arguments()
@@ -80,7 +116,15 @@ def main() -> None:
                     num_rounds=arguments.rounds,
                     burst_seconds=arguments.seconds,
                 )
+        push_session(session)
+        rounds |= measure_trips(
+            session,
+            echo_channel,
+            num_rounds=arguments.rounds,
+            burst_seconds=arguments.seconds,
+        )
     results = [evaluate(line, net.name, rounds[net.name]) for net in NETS for line in LINES]
+    results += [evaluate(line, at, rounds[at]) for at, lines in TRIPS.items() for line in lines]
     machine = describe(info)
     print_table(results, machine)
     write_json(arguments.output, results=results, rounds=rounds, machine=machine)

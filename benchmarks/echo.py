@@ -1,7 +1,8 @@
 """A bare gRPC server of the same sort as gradwire's, which only answers: the floor of a call.
 
 Run as a program, it is the server: `python -m benchmarks.echo ADDRESS`. It ends when its standard
-input does. The call `/benchmarks.Echo/N` is answered with N bytes.
+input does. The call `/benchmarks.Echo/N` is answered with N bytes, and the stream
+`/benchmarks.Echo/stream` with what was sent, once all of it has come.
 """
 
 import asyncio
@@ -9,17 +10,22 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import grpc
 
 from benchmarks.measuring import Sample
+from gradwire.transport.channel import CHANNEL_OPTIONS
 from gradwire_server.limits import Limits
 from gradwire_server.transport.options import server_options
 
 READY_TIMEOUT_SECONDS = 60.0
+
+STREAM_METHOD = "/benchmarks.Echo/stream"
+CHUNK_BYTES = 1 << 20
+"""The size of a message of a stream; what is usual, and as good as any other here."""
 
 
 class Echo:
@@ -55,7 +61,7 @@ def echo_server(address: str) -> Iterator[grpc.Channel]:
         subprocess.Popen(
             [sys.executable, "-m", "benchmarks.echo", address], stdin=subprocess.PIPE
         ) as process,
-        grpc.insecure_channel(address) as channel,
+        grpc.insecure_channel(address, options=CHANNEL_OPTIONS) as channel,
     ):
         grpc.channel_ready_future(channel).result(READY_TIMEOUT_SECONDS)
         yield channel
@@ -67,12 +73,24 @@ class _Handler(grpc.GenericRpcHandler):
     """Answers any method with as many bytes as its name says."""
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        if handler_call_details.method == STREAM_METHOD:
+            return grpc.stream_stream_rpc_method_handler(_echo_stream)
         answer = bytes(int(handler_call_details.method.rpartition("/")[2]))
 
         async def reply(_: bytes, __: Any) -> bytes:
             return answer
 
         return grpc.unary_unary_rpc_method_handler(reply)
+
+
+async def _echo_stream(requests: AsyncIterator[bytes], _: Any) -> AsyncIterator[bytes]:
+    """Puts chunks together, as whoever wants a tensor has to, and sends them back."""
+    whole = bytearray()
+    async for chunk in requests:
+        whole += chunk
+    view = memoryview(whole)
+    for begin in range(0, len(whole), CHUNK_BYTES):
+        yield bytes(view[begin : begin + CHUNK_BYTES])
 
 
 async def serve(address: str) -> None:

@@ -20,6 +20,7 @@ class Line:
         own: What it is called in samples.
         floor: What in a sample it is made of, if nothing were lost on top; may be empty.
         versus_local: Whether it is a training step, to be compared with a local one.
+        peer: What it is compared with, if not with a local step: how many times as fast it is.
         least_speed: At least so many local steps per second it should reach, by net.
         most_floor: At most so many times the floor it should take.
     """
@@ -28,6 +29,7 @@ class Line:
     own: str
     floor: tuple[str, ...] = ()
     versus_local: bool = True
+    peer: str = "local loop"
     least_speed: tuple[tuple[str, float], ...] = ()
     most_floor: float | None = None
 
@@ -63,6 +65,30 @@ LINES = (
     ),
     Line(work=f"bare gRPC echo of {SMALL_BYTES} bytes", own="echo small", versus_local=False),
 )
+
+
+ONE_HOST, OVER_TCP = "64 MB tensor, one host", "64 MB tensor, over TCP"
+TRIPS = {
+    ONE_HOST: (
+        Line(
+            work="to the server and back",
+            own="trip shared",
+            peer="trip bytes",
+            least_speed=((ONE_HOST, 8.0),),
+        ),
+        Line(work="bare gRPC, one call", own="trip bytes", versus_local=False),
+    ),
+    OVER_TCP: (
+        Line(
+            work="to the server and back",
+            own="trip sent",
+            peer="trip stream",
+            least_speed=((OVER_TCP, 0.95),),
+        ),
+        Line(work="bare gRPC, a stream of 1 MiB", own="trip stream", versus_local=False),
+    ),
+}
+"""What becomes of large tensors, by where the server is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +127,7 @@ def evaluate(line: Line, net: str, rounds: Sequence[Sample]) -> Result:
     """Returns the result of a line."""
     speed = floor = None
     if line.versus_local:
-        speed = _range([sample["local loop"] / sample[line.own] for sample in rounds])
+        speed = _range([sample[line.peer] / sample[line.own] for sample in rounds])
     if line.floor:
         floor = _range(
             [sample[line.own] / sum(sample[part] for part in line.floor) for sample in rounds]
@@ -109,7 +135,8 @@ def evaluate(line: Line, net: str, rounds: Sequence[Sample]) -> Result:
     goal, reached = "", None
     least_speed = dict(line.least_speed).get(net)
     if speed is not None and least_speed is not None:
-        goal, reached = f"≥ {least_speed:g} local", speed.median >= least_speed
+        peer = "local" if line.peer == "local loop" else "bare"
+        goal, reached = f"≥ {least_speed:g} {peer}", speed.median >= least_speed
     elif floor is not None and line.most_floor is not None:
         goal, reached = f"≤ {line.most_floor:g} floor", floor.median <= line.most_floor
     return Result(

@@ -7,7 +7,7 @@ Sample = dict[str, float]
 """Seconds by what took them; one step or one call of it."""
 
 STEPS = 100
-"""Bursts are multiples of this."""
+"""Bursts are multiples of this, if steps are short."""
 MAX_STEPS = 5_000
 
 
@@ -20,7 +20,11 @@ class Contender(Protocol):
 
 
 def measure(
-    contenders: Sequence[Contender], *, num_rounds: int, burst_seconds: float
+    contenders: Sequence[Contender],
+    *,
+    num_rounds: int,
+    burst_seconds: float,
+    least_steps: int = STEPS,
 ) -> list[Sample]:
     """Returns a sample for each round.
 
@@ -28,8 +32,9 @@ def measure(
         contenders: They take turns, in every other round the other way round.
         num_rounds: How many rounds.
         burst_seconds: About how long each contender runs in a round.
+        least_steps: Bursts are multiples of this.
     """
-    num_steps = [_warm_up(contender, burst_seconds) for contender in contenders]
+    num_steps = [_warm_up(contender, burst_seconds, least_steps) for contender in contenders]
     turns = list(zip(contenders, num_steps, strict=True))
     rounds = []
     for number in range(num_rounds):
@@ -40,9 +45,9 @@ def measure(
     return rounds
 
 
-def _warm_up(contender: Contender, burst_seconds: float) -> int:
+def _warm_up(contender: Contender, burst_seconds: float, least_steps: int) -> int:
     """Runs a contender until nothing is new to it; returns how many steps make a burst."""
-    contender.burst(STEPS)
-    step_seconds = sum(contender.burst(STEPS).values())
-    multiples = round(burst_seconds / step_seconds / STEPS)
-    return min(max(multiples, 1) * STEPS, MAX_STEPS)
+    contender.burst(least_steps)
+    step_seconds = sum(contender.burst(least_steps).values())
+    multiples = round(burst_seconds / step_seconds / least_steps)
+    return min(max(multiples, 1) * least_steps, MAX_STEPS)

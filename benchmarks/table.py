@@ -15,10 +15,11 @@ LEAST_WIDTH = 100
 """The table is cut off in fewer columns; a pipe has 80."""
 
 EXPLANATION = (
-    "x local: steps per second over those of the local eager loop. x floor: time over that of bare "
-    "gRPC calls of as many bytes plus the same work done locally. Both are of the same round; "
-    "medians over the rounds, with half of what lies between the quartiles. The batch lies with "
-    "the net, but goes along with each Forward and ComputeLoss of the unary verbs."
+    "x local: steps per second over those of the local eager loop, or for large tensors over those "
+    "of bare gRPC. x floor: time over that of bare gRPC calls of as many bytes plus the same work "
+    "done locally. Both are of the same round; medians over the rounds, with half of what lies "
+    "between the quartiles. The batch lies with the net, but goes along with each Forward and "
+    "ComputeLoss of the unary verbs."
 )
 
 

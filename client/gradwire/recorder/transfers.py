@@ -21,7 +21,7 @@ from gradwire.v1 import sessions_pb2, values_pb2
 LARGE_BYTES = 64 * 1024
 """From here on tensors are shared or compressed rather than sent as they are."""
 
-SHARED_PART_BYTES = 4 << 20
+SHARED_PART_BYTES = 8 << 20
 """What is larger goes in parts of this size through shared memory."""
 
 SENT_PART_BYTES = 1 << 20

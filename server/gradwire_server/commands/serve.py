@@ -9,6 +9,7 @@ import typer
 import uvloop
 from pydantic import SecretStr
 
+from gradwire_server.allocator import keep_freed_memory
 from gradwire_server.config import ENV_PREFIX, Settings, SettingsError, load_settings
 from gradwire_server.log import configure_logging
 from gradwire_server.server import serve as run_server
@@ -46,6 +47,7 @@ def serve(
         raise SettingsError("torch is not installed; pip install 'gradwire[server]'")
     settings = load_settings(config, **given)
     configure_logging(settings.log_format, settings.log_level)
+    keep_freed_memory()
     uvloop.run(run_server(settings, parent_pid=parent_pid))
 
 

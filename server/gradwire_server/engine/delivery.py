@@ -80,7 +80,7 @@ class Delivery:
         begin, size = self._used_bytes, len(elements)
         if begin > len(self._room) or size > len(self._room) - begin:
             return False
-        self._room[begin : begin + size].copy_(elements)
+        self._room[begin : begin + size] = elements.numpy()
         self._used_bytes = -(-(begin + size) // _ALIGNMENT) * _ALIGNMENT
         message.region.region = self._slice.region
         message.region.offset = self._slice.offset + begin

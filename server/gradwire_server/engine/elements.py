@@ -4,11 +4,12 @@ Memory that a client shares with the session is copied before anything looks at 
 can't change any more.
 """
 
+import numpy as np
 import torch
 import zstandard
 
 from gradwire.v1 import values_pb2
-from gradwire_server.engine.regions import Regions
+from gradwire_server.engine.regions import Bytes, Regions
 from gradwire_server.errors import invalid
 
 LARGE_BYTES = 64 * 1024
@@ -21,41 +22,40 @@ _MAX_WINDOW_BYTES = 8 * 1024 * 1024
 
 
 def read_elements(
-    tensor: values_pb2.Tensor, size_bytes: int, device: torch.device, regions: Regions, path: str
-) -> torch.Tensor:
-    """Returns the elements of a message's tensor as a vector of bytes of its own on a device.
+    tensor: values_pb2.Tensor, into: torch.Tensor, regions: Regions, path: str
+) -> None:
+    """Copies the elements of a message's tensor to where they are wanted.
 
     Args:
         tensor: The message.
-        size_bytes: How many bytes its dtype and shape say.
-        device: Where they are to be.
+        into: A vector of bytes on any device, as many as dtype and shape say.
         regions: The memory that the session shares.
         path: The request field it came in, for errors.
 
     Raises:
         GradwireError: The payload has another length, or is not where it is said to be.
     """
-    kind = tensor.WhichOneof("payload") or "data"
-    match kind:
-        case "data":
-            _require_size(len(tensor.data), size_bytes, f"{path}.data", tensor)
-            elements = _empty(size_bytes, device)
-            elements.numpy().data[:] = tensor.data
-        case "region":
-            _require_size(tensor.region.size_bytes, size_bytes, f"{path}.region.size_bytes", tensor)
-            shared = regions.slice(tensor.region, f"{path}.region")
-            elements = _empty(size_bytes, device).copy_(shared)
-        case "zstd_data":
-            elements = _empty(size_bytes, device)
-            _decompress(tensor.zstd_data, elements.numpy().data, f"{path}.zstd_data")
-        case _:
-            raise invalid(f"{path}.{kind}", "is output only; send a handle in its place")
-    return elements if device.type == "cpu" else elements.to(device, non_blocking=True)
-
-
-def _empty(size_bytes: int, device: torch.device) -> torch.Tensor:
+    on_host = into.device.type == "cpu"
     # From pinned memory a GPU fetches by itself while the host goes on; torch keeps it until then.
-    return torch.empty(size_bytes, dtype=torch.uint8, pin_memory=device.type == "cuda")
+    host = into if on_host else torch.empty(len(into), dtype=torch.uint8, pin_memory=True)
+    _read_to_host(tensor, host.numpy(), regions, path)
+    if not on_host:
+        into.copy_(host, non_blocking=True)
+
+
+def _read_to_host(tensor: values_pb2.Tensor, into: Bytes, regions: Regions, path: str) -> None:
+    # numpy copies on this thread: torch would ask for all cores, and wait for the busiest.
+    match tensor.WhichOneof("payload"):
+        case "data" | None:
+            _require_size(len(tensor.data), len(into), f"{path}.data", tensor)
+            into[:] = np.frombuffer(tensor.data, np.uint8)
+        case "region":
+            _require_size(tensor.region.size_bytes, len(into), f"{path}.region.size_bytes", tensor)
+            into[:] = regions.slice(tensor.region, f"{path}.region")
+        case "zstd_data":
+            _decompress(tensor.zstd_data, into.data, f"{path}.zstd_data")
+        case kind:
+            raise invalid(f"{path}.{kind}", "is output only; send a handle in its place")
 
 
 def _require_size(given: int, needed: int, path: str, tensor: values_pb2.Tensor) -> None:

@@ -96,8 +96,8 @@ class Parts:
                 "write_tensor.part",
                 f"has {size} bytes; {len(unfinished.elements) - begin} are missing",
             )
-        part = read_elements(command.part, size, self._device, self._regions, "write_tensor.part")
-        unfinished.elements[begin : begin + size].copy_(part, non_blocking=True)
+        into = unfinished.elements[begin : begin + size]
+        read_elements(command.part, into, self._regions, "write_tensor.part")
         unfinished.filled_bytes += size
         if unfinished.filled_bytes < len(unfinished.elements):
             return None

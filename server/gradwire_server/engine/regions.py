@@ -1,22 +1,26 @@
 """The memory that a session shares with its client."""
 
 import mmap
+from typing import Any
 
-import torch
+import numpy as np
 
 from gradwire.v1 import values_pb2
 from gradwire_server.errors import GradwireError, Reason, invalid
+
+Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+"""A vector of bytes."""
 
 
 class Regions:
     """The regions of one session, by number."""
 
     def __init__(self) -> None:
-        self._memory: dict[int, torch.Tensor] = {}
+        self._memory: dict[int, Bytes] = {}
 
     def add(self, number: int, memory: mmap.mmap) -> None:
         """Holds a region; the mapping goes when nobody has a slice of it any more."""
-        self._memory[number] = torch.frombuffer(memory, dtype=torch.uint8)
+        self._memory[number] = np.frombuffer(memory, np.uint8)
 
     def remove(self, number: int) -> None:
         """Forgets a region."""
@@ -26,7 +30,7 @@ class Regions:
         """Forgets all regions."""
         self._memory.clear()
 
-    def slice(self, message: values_pb2.RegionSlice, path: str) -> torch.Tensor:
+    def slice(self, message: values_pb2.RegionSlice, path: str) -> Bytes:
         """Returns a part of a region as a vector of bytes.
 
         It is the client's memory as well and may change at any time: whoever is to rely on what it

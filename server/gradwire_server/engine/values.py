@@ -66,7 +66,8 @@ def decode_tensor(
         # bytearray: torch shares the memory it is given and may write to it.
         elements = torch.frombuffer(bytearray(tensor.data), dtype=dtype).to(device)
     else:
-        elements = read_elements(tensor, size_bytes, device, regions, path)
+        elements = torch.empty(size_bytes, dtype=torch.uint8, device=device)
+        read_elements(tensor, elements, regions, path)
     return finish_tensor(tensor, elements, path)
 
 

@@ -18,6 +18,7 @@ import torch
 from gradwire.v1 import server_pb2, sessions_pb2
 from gradwire.v1.regions import claim
 from gradwire_server.access.quotas import Quotas
+from gradwire_server.allocator import keep_freed_memory
 from gradwire_server.engine.compiling import Builds, default_folder
 from gradwire_server.engine.engine import Engine
 from gradwire_server.errors import GradwireError, no_shared_memory
@@ -229,8 +230,7 @@ def main(arguments: list[str] | None = None) -> int:
     # The front ends its workers; a Ctrl-C in the terminal reaches the whole process group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    # Memory of large tensors comes in large pages: a third of the time that it takes else.
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    keep_freed_memory()
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
     connection = Connection(socket.socket(fileno=options.fd))
