@@ -40,7 +40,7 @@ def tensor(
             copied = copied.to(device=device or data.device, dtype=dtype or data.dtype)
         result: Tensor = copied.requires_grad_() if requires_grad else copied
         return result
-    return _put(as_array(data, dtype), requires_grad=requires_grad, device=device)
+    return _put(as_array(data, dtype), requires_grad=requires_grad, device=device, source=data)
 
 
 def as_tensor(
@@ -59,7 +59,7 @@ def from_numpy(array: "np.ndarray[Any, Any]") -> Tensor:
     """Returns a tensor with the elements of an array. Unlike torch's it shares no memory."""
     if not isinstance(array, np.ndarray):
         raise TypeError(f"expected np.ndarray (got {type(array).__name__})")
-    return _put(array)
+    return _put(array, source=array)
 
 
 def as_array(data: Any, dtype: dtype | None) -> "np.ndarray[Any, Any]":
@@ -116,12 +116,13 @@ def _put(
     *,
     requires_grad: bool = False,
     device: "device | str | None" = None,
+    source: Any = None,
 ) -> Tensor:
     session = current_session()
     element = dtype_of_array(array)
     if requires_grad and not (element.is_floating_point or element.is_complex):
         raise RuntimeError("Only Tensors of floating point and complex dtype can require gradients")
-    slot = session.put(array, requires_grad=requires_grad)
+    slot = session.put(array, requires_grad=requires_grad, source=source)
     own = _device(session.device)
     slot.info = Info(element, Size(array.shape), requires_grad, own, "torch.Tensor")
     result: Tensor = wrap(slot)

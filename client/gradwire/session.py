@@ -115,6 +115,7 @@ class Session(Recorder):
             self._stream,
             convert,
             max_message_bytes=info.limits.max_message_bytes,
+            max_session_bytes=info.limits.max_session_bytes,
             sharing=Sharing(server, created.name, info) if server.shared_memory else None,
             compression=server.compression,
         )

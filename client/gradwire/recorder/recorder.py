@@ -14,6 +14,7 @@ from gradwire.recorder.outbox import Outbox, Segment, Stream
 from gradwire.recorder.slots import FAILED, PENDING, Remote, Slot, remote_of
 from gradwire.recorder.tape import Location, ProgramCache, ProgramKey, Tape
 from gradwire.recorder.transfers import ELEMENTS, Transfers
+from gradwire.recorder.uploads import Uploads
 from gradwire.recorder.values import decode, tensor_message
 from gradwire.transport.compression import Compression
 from gradwire.transport.sharing import Sharing
@@ -49,6 +50,7 @@ class Recorder:
         name: The session's name.
         stream: What carries messages to the server.
         max_message_bytes: The longest message that the server accepts.
+        max_session_bytes: How many bytes the session may hold.
         sharing: Makes the memory that is shared with the server; None if none is wanted.
         compression: Compresses large tensors in messages; None if that is not wanted.
         convert: Returns what to send in place of an argument that there is no encoding for.
@@ -65,6 +67,7 @@ class Recorder:
         convert: Callable[[Any], Any],
         *,
         max_message_bytes: int,
+        max_session_bytes: int = 0,
         sharing: Sharing | None = None,
         compression: Compression | None = None,
     ) -> None:
@@ -82,6 +85,7 @@ class Recorder:
         self._transfers = Transfers(
             self._outbox, sharing, compression, max_message_bytes=max_message_bytes
         )
+        self._uploads = Uploads(cast("Session", self), max_session_bytes)
         self._lock = threading.RLock()
         self._tape = Tape()
         self._programs = ProgramCache()
@@ -162,8 +166,16 @@ class Recorder:
         self._outbox.wait(receive=lambda answer: values.extend(map(decode, answer.values)))
         return values
 
-    def put(self, array: "np.ndarray[Any, Any]", *, requires_grad: bool = False) -> Slot:
+    def put(
+        self, array: "np.ndarray[Any, Any]", *, requires_grad: bool = False, source: Any = None
+    ) -> Slot:
         """Sends an array along with what is recorded; returns its slot.
+
+        Args:
+            array: The array.
+            requires_grad: Whether autograd is to track the tensor.
+            source: The object of the program that has these elements; if it is sent again and has
+                not changed, nothing is sent. None if there is none that will be.
 
         Raises:
             TypeError: torch has no such element type.
@@ -171,17 +183,30 @@ class Recorder:
         with self._lock:
             self.require_open()
             self._outbox.send_if_large()
-            slot = self._put(array, requires_grad=requires_grad)
+            slot = self._put(array, requires_grad=requires_grad, source=source)
             if self._trace is not None:
                 self._trace.add_tensor(tensor_message(array, requires_grad=requires_grad), slot)
             return slot
 
-    def _put(self, array: "np.ndarray[Any, Any]", *, requires_grad: bool = False) -> Slot:
+    def _put(
+        self, array: "np.ndarray[Any, Any]", *, requires_grad: bool = False, source: Any = None
+    ) -> Slot:
         # Not a handle that died since the last cut: the tape may still use it.
-        handle = self._free_handles.pop() if self._free_handles else self._new_handle()
+        handle = self._free_handles.pop() if self._free_handles else self.new_handle()
         slot = Slot(cast("Session", self), handle, 0)
-        segment = Segment([slot], [_location()])
-        self._transfers.put(handle, array, requires_grad=requires_grad, segment=segment)
+        location = _location()
+        segment = Segment([slot], [location])
+        kept = None if source is None else self._uploads.find(source, array)
+        if kept is None:
+            self._transfers.put(handle, array, requires_grad=requires_grad, segment=segment)
+            return slot
+        copy, is_there = kept
+        if not is_there:
+            both = Segment([self._uploads.slot(source), slot], [location])
+            self._transfers.put(copy, array, requires_grad=False, segment=both)
+            if slot.handle == FAILED:
+                return slot
+        self._transfers.put_copy(handle, array, copy, requires_grad=requires_grad, segment=segment)
         return slot
 
     def put_program(self, program: values_pb2.Program) -> Slot:
@@ -192,7 +217,7 @@ class Recorder:
         with self._lock:
             self.require_open()
             self._outbox.send_if_large()
-            slot = Slot(cast("Session", self), self._new_handle(), 0)
+            slot = Slot(cast("Session", self), self.new_handle(), 0)
             self._outbox.add(
                 sessions_pb2.Command(
                     put_program=sessions_pb2.PutProgram(handle=slot.handle, program=program)
@@ -296,7 +321,7 @@ class Recorder:
         if not isinstance(converted, np.ndarray):
             raise TypeError(f"a {type(value).__name__} can't be part of a traced function")
         constant = Remote()
-        constant._slot = self.put(converted)
+        constant._slot = self.put(converted, source=value)
         return constant
 
     def require_untraced(self, name: str) -> None:
@@ -361,7 +386,7 @@ class Recorder:
         converted = self._convert(value)
         if not isinstance(converted, np.ndarray):
             return encode(converted, self._reference)
-        handle = self._put(converted).handle
+        handle = self._put(converted, source=value).handle
         # Nobody else can reach it: it goes when this tape is cut.
         self.dead_handles.append(handle)
         return self._input(handle)
@@ -392,7 +417,7 @@ class Recorder:
             elif self._free_handles:
                 slot.handle = self._free_handles.pop()
             else:
-                slot.handle = self._new_handle()
+                slot.handle = self.new_handle()
         command = sessions_pb2.Command(
             run_program=sessions_pb2.RunProgram(
                 program=program,
@@ -411,7 +436,7 @@ class Recorder:
         )
 
     def _put_program(self, key: ProgramKey, locations: list[Location]) -> int:
-        handle = self._new_handle()
+        handle = self.new_handle()
         num_inputs, operations = key
         program = program_message(operations, num_inputs)
         self._outbox.add(
@@ -427,7 +452,8 @@ class Recorder:
             self.dead_handles.append(evicted)
         return handle
 
-    def _new_handle(self) -> int:
+    def new_handle(self) -> int:
+        """Returns a handle that was never used."""
         handle = self._next_handle
         if handle >= FIRST_SERVER_HANDLE:
             raise OverflowError(f"{self.name} has used up its handles; start a new session")

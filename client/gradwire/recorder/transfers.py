@@ -118,6 +118,33 @@ class Transfers:
             self._outbox.add(sessions_pb2.Command(release_handles=release))
             raise
 
+    def put_copy(
+        self,
+        handle: int,
+        array: "np.ndarray[Any, Any]",
+        source: int,
+        *,
+        requires_grad: bool,
+        segment: Segment,
+    ) -> None:
+        """As `put`, of an array whose elements another tensor of the session has.
+
+        Args:
+            handle: The handle to store it under.
+            array: The array.
+            source: The handle of the tensor that has its elements.
+            requires_grad: Whether autograd is to track it.
+            segment: What to keep of the command.
+        """
+        tensor = values_pb2.Tensor(
+            dtype=dtype_of_array(array).data_type,  # type: ignore[arg-type]
+            shape=array.shape,
+            requires_grad=requires_grad,
+            held=source,
+        )
+        put = sessions_pb2.PutTensor(handle=handle, tensor=tensor)
+        self._outbox.add(sessions_pb2.Command(put_tensor=put), segment=segment)
+
     def _write(self, handle: int, array: "np.ndarray[Any, Any]", segment: Segment) -> None:
         """Sends the elements of an array that was begun."""
         offset, num_failures = 0, self._outbox.num_failures

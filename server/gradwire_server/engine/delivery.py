@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 
 from gradwire.v1 import values_pb2
-from gradwire_server.engine.elements import LARGE_BYTES, bytes_of, compress
-from gradwire_server.engine.regions import NO_REGIONS, Regions
+from gradwire_server.engine.elements import LARGE_BYTES, bytes_of, compress, read_only
+from gradwire_server.engine.regions import NO_REGIONS, Bytes, Regions
 
 _ALIGNMENT = 64
 
@@ -63,24 +63,24 @@ class Delivery:
         if not size:
             message.data = b""
             return
-        elements = bytes_of(plain)
+        elements = read_only(bytes_of(plain))
         if size >= LARGE_BYTES and self._place_in_region(message, elements):
             return
         if size >= LARGE_BYTES and self._zstd:
             message.zstd_data = compress(elements)
             self._num_inline_bytes += len(message.zstd_data)
             return
-        message.data = elements.numpy().tobytes()
+        message.data = elements.tobytes()
         self._num_inline_bytes += size
 
-    def _place_in_region(self, message: values_pb2.Tensor, elements: torch.Tensor) -> bool:
+    def _place_in_region(self, message: values_pb2.Tensor, elements: Bytes) -> bool:
         """Copies elements into the shared memory, if they fit."""
         if self._slice is None or self._room is None:
             return False
         begin, size = self._used_bytes, len(elements)
         if begin > len(self._room) or size > len(self._room) - begin:
             return False
-        self._room[begin : begin + size] = elements.numpy()
+        self._room[begin : begin + size] = elements
         self._used_bytes = -(-(begin + size) // _ALIGNMENT) * _ALIGNMENT
         message.region.region = self._slice.region
         message.region.offset = self._slice.offset + begin

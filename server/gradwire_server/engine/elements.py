@@ -4,6 +4,8 @@ Memory that a client shares with the session is copied before anything looks at 
 can't change any more.
 """
 
+import ctypes
+
 import numpy as np
 import torch
 import zstandard
@@ -55,7 +57,10 @@ def _read_to_host(tensor: values_pb2.Tensor, into: Bytes, regions: Regions, path
         case "zstd_data":
             _decompress(tensor.zstd_data, into.data, f"{path}.zstd_data")
         case kind:
-            raise invalid(f"{path}.{kind}", "is output only; send a handle in its place")
+            raise invalid(
+                f"{path}.{kind}",
+                "can be given in PutTensor alone; send a handle in place of the tensor",
+            )
 
 
 def _require_size(given: int, needed: int, path: str, tensor: values_pb2.Tensor) -> None:
@@ -86,9 +91,33 @@ def _decompress(frame: bytes, into: memoryview, path: str) -> None:
         raise invalid(path, f"decompresses to {amount} the {len(into)} bytes of the tensor")
 
 
-def compress(elements: torch.Tensor) -> bytes:
-    """Returns a vector of bytes on the CPU as one Zstandard frame."""
-    return zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(elements.numpy().data)
+def compress(elements: Bytes) -> bytes:
+    """Returns bytes as one Zstandard frame."""
+    return zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(elements.data)
+
+
+def lazy_copy(source: torch.Tensor) -> torch.Tensor:
+    """Returns a copy, which shares memory with its source until one of both is written to."""
+    if source.device.type == "cpu" and source.layout == torch.strided:
+        try:
+            return torch._lazy_clone(source)
+        except RuntimeError:
+            # It is memory that torch did not take itself.
+            pass
+    return source.clone()
+
+
+def read_only(elements: torch.Tensor) -> Bytes:
+    """Returns a vector of bytes on the CPU as an array, to be read while the vector lives.
+
+    `Tensor.numpy` would first make a copy of memory that is shared until it is written to.
+    """
+    if not torch._C._is_cow_tensor(elements):  # type: ignore[attr-defined]
+        array: Bytes = elements.numpy()
+        return array
+    address = torch._C._data_address(elements)  # type: ignore[attr-defined]
+    address += elements.storage_offset()
+    return np.ctypeslib.as_array((ctypes.c_uint8 * len(elements)).from_address(address))
 
 
 def bytes_of(tensor: torch.Tensor) -> torch.Tensor:

@@ -108,12 +108,14 @@ class Reach:
             if leaf.grad is not None:
                 saved.append(leaf.grad)
         elif storage is not None:
-            self._storages.add(storage.data_ptr())
+            self._storages.add(storage._cdata)
 
     def _add_storage(self, tensor: torch.Tensor) -> None:
+        # Not by the address of the memory: to ask for it takes a copy of memory that is shared
+        # until it is written to.
         storage = storage_of(tensor)
-        if storage is not None and storage.data_ptr() not in self._storages:
-            self._storages.add(storage.data_ptr())
+        if storage is not None and storage._cdata not in self._storages:
+            self._storages.add(storage._cdata)
             self.num_bytes += storage.nbytes()
 
 

@@ -23,6 +23,7 @@ from gradwire_server.engine.random_state import RandomState
 from gradwire_server.engine.regions import Regions
 from gradwire_server.engine.registry import Registry
 from gradwire_server.engine.values import (
+    copy_tensor,
     decode_tensor,
     decode_value,
     describe_shape,
@@ -281,7 +282,11 @@ class Session:
         tensor = command.tensor
         _, size_bytes = describe_shape(tensor, "put_tensor.tensor")
         self.budget.reserve(size_bytes, "put_tensor")
-        value = decode_tensor(tensor, self.device, "put_tensor.tensor", self.regions)
+        if tensor.WhichOneof("payload") == "held":
+            held = self.value(tensor.held, "put_tensor.tensor.held")
+            value = copy_tensor(tensor, held, "put_tensor.tensor")
+        else:
+            value = decode_tensor(tensor, self.device, "put_tensor.tensor", self.regions)
         self._put(command.handle, value, "put_tensor")
         return ()
 

@@ -9,7 +9,7 @@ import torch
 from gradwire.v1 import values_pb2
 from gradwire.v1.dtypes import ROWS
 from gradwire_server.engine.delivery import Delivery
-from gradwire_server.engine.elements import bytes_of, read_elements
+from gradwire_server.engine.elements import bytes_of, lazy_copy, read_elements, read_only
 from gradwire_server.engine.regions import NO_REGIONS, Regions
 from gradwire_server.errors import GradwireError, Reason, invalid
 
@@ -101,6 +101,32 @@ def finish_tensor(tensor: values_pb2.Tensor, elements: torch.Tensor, path: str) 
     if dtype == torch.bool:
         # What torch does with a boolean that is neither 0 nor 1 is undefined.
         result = result.view(torch.uint8) != 0
+    return _leaf(result, tensor, path)
+
+
+def copy_tensor(tensor: values_pb2.Tensor, source: Any, path: str) -> torch.Tensor:
+    """Returns the tensor that a message describes, with the elements that another one has now.
+
+    Args:
+        tensor: The wire form, whose `held` names the other one.
+        source: What has that handle.
+        path: The request field it came in, for errors.
+
+    Raises:
+        GradwireError: The other is none of that dtype and shape, or can't require a gradient.
+    """
+    dtype, _ = describe_shape(tensor, path)
+    shape = list(tensor.shape)
+    if not (
+        isinstance(source, torch.Tensor) and source.dtype == dtype and list(source.shape) == shape
+    ):
+        raise invalid(f"{path}.held", f"{tensor.held} is no tensor of {dtype} and shape {shape}")
+    return _leaf(lazy_copy(source.detach()), tensor, path)
+
+
+def _leaf(result: torch.Tensor, tensor: values_pb2.Tensor, path: str) -> torch.Tensor:
+    """Lets autograd track a tensor if its message says so."""
+    dtype = result.dtype
     if tensor.requires_grad:
         if not (dtype.is_floating_point or dtype.is_complex):
             raise invalid(
@@ -136,7 +162,7 @@ def encode_tensor(tensor: torch.Tensor, delivery: Delivery | None = None) -> val
     if delivery is not None:
         delivery.place(message, plain)
     elif plain.numel():
-        message.data = bytes_of(plain).numpy().tobytes()
+        message.data = read_only(bytes_of(plain)).tobytes()
     else:
         message.data = b""
     return message
