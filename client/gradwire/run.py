@@ -155,12 +155,16 @@ class Run:
         Raises:
             GradwireError: The run failed, or the server can't be reached any more.
         """
+        if self._rests():
+            self.refresh()
+        if self._rests():
+            return self
         with ProgressBar(progress, title=self._history.started.display_name) as bar:
             if self._history.started.num_steps:
                 bar.begin(self._history)
             for event in self.events():
                 bar.update(event, self._history)
-                if self.state == "PAUSED" and self.reason == "PAUSED":
+                if self._rests():
                     return self
         self.raise_failure()
         return self
@@ -266,6 +270,10 @@ class Run:
         from gradwire.html import run_html  # noqa: PLC0415  # only notebooks need it
 
         return run_html(self)
+
+    def _rests(self) -> bool:
+        """Whether it was paused, and goes on only if it is told to."""
+        return self.state == "PAUSED" and self.reason == "PAUSED"
 
     def _title(self) -> str:
         return self._history.started.display_name or self.name

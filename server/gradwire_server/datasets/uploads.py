@@ -41,7 +41,11 @@ class Upload:
             make_folder(folder)
             size = self.path.stat().st_size if self.path.exists() else 0
             if size < len(self._header):
-                self.path.write_bytes(self._header)
+                try:
+                    self.path.write_bytes(self._header)
+                except OSError:
+                    self.path.unlink(missing_ok=True)
+                    raise
                 size = len(self._header)
         self.stored_bytes = size - len(self._header)
         self._hash: Any = None

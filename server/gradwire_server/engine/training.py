@@ -40,6 +40,8 @@ from gradwire_server.storage.checkpoints import checkpoint_name
 Events = Generator[Sequence[runs_pb2.RunEvent] | None, None, None]
 
 MAX_DISPLAY_NAME_LENGTH = 128
+CHECKPOINT_RETRY_SECONDS = 10.0
+"""How long a run waits after a checkpoint that could not be written; it warns of the first only."""
 _AUTOCAST: dict[int, torch.dtype] = {
     runs_pb2.PRECISION_BFLOAT16: torch.bfloat16,
     runs_pb2.PRECISION_FLOAT16: torch.float16,
@@ -136,6 +138,8 @@ class TrainingRun:
         self._best_state: dict[str, torch.Tensor] | None = None
         self._best_checkpoint: float | None = None
         self._checkpoint_at = time.monotonic()
+        self._checkpoint_retry_at = 0.0
+        self._checkpoint_refused = False
         self._end_reason = ""
         self._modes: list[bool] = []
         if request.HasField("seed"):
@@ -143,7 +147,8 @@ class TrainingRun:
                 torch.manual_seed(request.seed)
 
     def __getstate__(self) -> dict[str, Any]:
-        passing = {"wish": "", "_checkpoint_at": 0.0, "_parameters": (), "_fast": None}
+        passing: dict[str, Any] = {"wish": "", "_parameters": (), "_fast": None}
+        passing |= {"_checkpoint_at": 0.0, "_checkpoint_retry_at": 0.0}
         return {**vars(self), **passing}
 
     def begin(self, session: Session) -> Events:
@@ -172,6 +177,7 @@ class TrainingRun:
             session: The session.
             reported: What was told of it by then.
         """
+        self.wish = ""
         self.progress.resume(reported)
         yield from self._follow(session)
 
@@ -441,7 +447,8 @@ class TrainingRun:
         due = bool(recipe.checkpoint_every_steps) and step % recipe.checkpoint_every_steps == 0
         if recipe.checkpoint_every_seconds and not due:
             due = time.monotonic() - self._checkpoint_at >= recipe.checkpoint_every_seconds
-        if best or (due and not self._is_done()):
+        wanted = best or (due and not self._is_done())
+        if wanted and time.monotonic() >= self._checkpoint_retry_at:
             if not self.progress.is_repeating():
                 yield self._report(session)
             yield self._checkpoint(session, best=best)
@@ -538,6 +545,10 @@ class TrainingRun:
             self._checked_step = before
             if not step and error.reason is not Reason.NO_CHECKPOINT:
                 raise
+            self._checkpoint_retry_at = time.monotonic() + CHECKPOINT_RETRY_SECONDS
+            if self._checkpoint_refused:
+                return []
+            self._checkpoint_refused = True
             return self.progress.tell(
                 warning=runs_pb2.RunWarning(
                     reason=error.reason,
@@ -545,6 +556,7 @@ class TrainingRun:
                     step=step,
                 )
             )
+        self._checkpoint_refused = False
         return self.progress.tell(
             checkpoint=runs_pb2.RunCheckpoint(
                 name=name,

@@ -26,7 +26,7 @@ SEGMENT_BYTES = 128 * 1024
 RECENT_EVENTS = 256
 """How many of the latest events stay in memory for those who follow."""
 FIRST_RETRY_SECONDS = 0.5
-LAST_RETRY_SECONDS = 30.0
+LAST_RETRY_SECONDS = 5.0
 
 
 class EventLog:

@@ -47,6 +47,7 @@ class Run:
         self.task: asyncio.Task[None] | None = None
         """What takes in what its worker tells."""
         self._storage = storage
+        self._named_by: dict[str, int] = {}
         self._dropping: set[asyncio.Task[None]] = set()
 
     @property
@@ -69,10 +70,12 @@ class Run:
             kept = self.record.kept_after(event.checkpoint)
             dropped = [name for name in self.record.run.checkpoints if name not in kept]
             event.checkpoint.dropped.extend(dropped)
-            if dropped:
-                self._drop(dropped)
         self.events.append(event)
         self.record.take(event)
+        if event.HasField("checkpoint"):
+            self._named_by[event.checkpoint.name] = event.number
+            if event.checkpoint.dropped:
+                self._drop(list(event.checkpoint.dropped))
 
     def fail(self, error: GradwireError, failure: bytes = b"") -> None:
         """Ends the run with an error."""
@@ -133,15 +136,20 @@ class Run:
             self.fail(failure_of(frame), frame.payload)
 
     def _drop(self, names: list[str]) -> None:
-        """Deletes checkpoints that the policy gives up, once the log says so."""
+        """Deletes checkpoints that the policy gives up, once the log says so.
+
+        Those that the log does not name yet go at once, lest they fill a storage that it waits for.
+        """
         task = asyncio.create_task(self._delete(names))
         self._dropping.add(task)
         task.add_done_callback(self._dropping.discard)
 
     async def _delete(self, names: list[str]) -> None:
-        await self.events.flush()
         store = CheckpointStore(self._storage)
-        for name in names:
+        number = self.events.last_number
+        for name in sorted(names, key=lambda name: self._named_by.get(name, 0), reverse=True):
+            if self._named_by.pop(name, 0) <= number:
+                await self.events.flush()
             try:
                 await asyncio.to_thread(store.delete, name)
             except GradwireError as error:

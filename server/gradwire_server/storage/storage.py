@@ -125,10 +125,12 @@ class Storage:
         with self.scratch_file() as path:
             with storage_failures("write", name):
                 file = path.open("wb")
-            with file:
+            try:
                 yield Writer(file, name)
+            finally:
+                # This writes what is still in memory, so it fails where the storage is full.
                 with storage_failures("write", name):
-                    file.flush()
+                    file.close()
             self.put_file(path, name)
 
     def write(self, name: str, data: bytes) -> None:

@@ -5,6 +5,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,17 @@ def test_a_disk_that_fails_is_an_error_of_the_catalog(
     assert caught.value.reason is reason
     assert not storage.exists("a/x")
     assert not list(storage.scratch_folder.iterdir())
+
+
+def test_a_disk_that_is_full_when_the_last_bytes_are_written_is_an_error_of_the_catalog(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = Storage(StorageConfig(url=str(tmp_path)))
+    monkeypatch.setattr(storage, "scratch_file", lambda: nullcontext(Path("/dev/full")))
+    with pytest.raises(GradwireError) as caught:
+        storage.write("x", b"few bytes, which stay in memory until the file is closed")
+    assert caught.value.reason is Reason.STORAGE_FULL
+    assert not storage.exists("x")
 
 
 def test_a_folder_that_cannot_be_made_is_an_error_of_the_catalog(tmp_path: Path) -> None:
