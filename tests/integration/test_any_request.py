@@ -55,6 +55,7 @@ NUM_EXAMPLES = int(os.environ.get("GRADWIRE_FUZZ_EXAMPLES", "8"))
 
 UNEXPECTED = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}
 MAX_DEPTH = 4
+LARGE_BYTES = 64 * 1024**2
 
 
 class Hall:
@@ -275,6 +276,22 @@ def test_a_stranger_gets_a_result_or_a_clear_error_and_nothing_of_others(
         assert code is grpc.StatusCode.UNAUTHENTICATED
     # What belongs to another tenant shows nowhere.
     assert not any(owned.session.name.encode() in bytes(response) for response in responses)
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_what_a_caller_may_not_send_is_not_read_first(hall: Hall, method: MethodDescriptor) -> None:
+    process = Path(f"/proc/{hall.server.process.pid}")
+
+    def most_bytes() -> int:
+        (line,) = (x for x in (process / "status").read_text().splitlines() if "VmHWM" in x)
+        return int(line.split()[1]) * 1024
+
+    (process / "clear_refs").write_text("5")  # what was taken before does not count
+    before = most_bytes()
+    with open_channel(hall.server.address) as channel:
+        code, _ = hall.call(channel, method, [bytes(LARGE_BYTES)], "gw_wrong")
+    assert code is grpc.StatusCode.UNAUTHENTICATED
+    assert most_bytes() - before < LARGE_BYTES / 2
 
 
 NAMING = {"name", "session", "model", "dataset", "run", "checkpoint"}

@@ -56,10 +56,10 @@ def make_grpc_server(
     finally:
         cygrpc.AioServer = original
     if _HAS_HOOK:
-        handlers: dict[str, Any] = {_METHOD: grpc.unary_unary_rpc_method_handler(_refuse)}
+        handlers: dict[str, Any] = {_METHOD: grpc.stream_stream_rpc_method_handler(_refuse)}
         server.add_registered_method_handlers(_SERVICE, handlers)
     return server
 
 
-async def _refuse(_: bytes, context: Context) -> None:
+async def _refuse(_: Any, context: Context) -> None:
     await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")

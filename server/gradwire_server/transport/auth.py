@@ -54,7 +54,7 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
             require_role(who, needed_role(method), method.rpartition("/")[2])
         except GradwireError as error:
             self._observer.refuse(method.removeprefix("/"), who, error.to_status())
-            return _refusal_like(handler, error)
+            return _refusal(error)
         enter_call(who)
         return handler
 
@@ -87,16 +87,14 @@ def require_role(who: Caller, needed: Role, what: str) -> None:
         )
 
 
-def _refusal_like(handler: Handler, error: GradwireError) -> Handler:
-    """Returns a handler of the same shape that refuses all calls."""
+def _refusal(error: GradwireError) -> Handler:
+    """Returns a handler that refuses a call of any shape.
+
+    It is one of a stream, because these are called before a message is read: what nobody may send
+    is not to fill the memory first.
+    """
 
     async def refuse(_: Any, context: Context) -> None:
         await abort(context, error.to_status())
 
-    if handler.request_streaming and handler.response_streaming:
-        return grpc.stream_stream_rpc_method_handler(refuse)
-    if handler.request_streaming:
-        return grpc.stream_unary_rpc_method_handler(refuse)
-    if handler.response_streaming:
-        return grpc.unary_stream_rpc_method_handler(refuse)
-    return grpc.unary_unary_rpc_method_handler(refuse)
+    return grpc.stream_stream_rpc_method_handler(refuse)
