@@ -19,6 +19,7 @@ from gradwire_server.transport.grpc_types import Context
 from gradwire_server.transport.keys import execute_key
 from gradwire_server.transport.statuses import FailedCallError
 from gradwire_server.transport.traffic import Traffic
+from gradwire_server.transport.window import Window
 from gradwire_server.workers.frames import Frame, FrameKind
 
 log = structlog.get_logger(__name__)
@@ -56,6 +57,7 @@ class ExecuteStream:
         self._caller = caller()
         self._session: Session | None = None
         self._replies: asyncio.Queue[asyncio.Future[Any] | GradwireError | None] = asyncio.Queue()
+        self._window = Window()
         self._stopped: GradwireError | None = None
         self._reader: asyncio.Task[None] | None = None
         self._unwatch = [traffic.watch_close(self._stop)]
@@ -79,6 +81,7 @@ class ExecuteStream:
                 if frame.kind is FrameKind.FAILURE:
                     raise FailedCallError(frame)
                 await self._context.write(frame.payload)
+                self._window.taken(len(frame.payload))
         finally:
             self._reader.cancel()
             for unwatch in self._unwatch:
@@ -121,10 +124,12 @@ class ExecuteStream:
                 "for each session",
             )
         await session.room()
+        await self._window.enter(len(message))
         trace = self._begin_span(key.traceparent) if self._tracing is not None else ""
-        self._replies.put_nowait(
-            session.execute(key.seq, key.acknowledged_seq, message, trace=trace)
-        )
+        reply = session.execute(key.seq, key.acknowledged_seq, message, trace=trace)
+        self._replies.put_nowait(reply)
+        num_bytes = len(message)
+        reply.add_done_callback(lambda done: self._window.answered(num_bytes, _num_bytes(done)))
 
     def _begin_span(self, traceparent: str) -> str:
         """Begins the span of a message; returns the trace context for what is done for it."""
@@ -146,3 +151,10 @@ class ExecuteStream:
         if self._stopped is None and self._reader is not None:
             self._stopped = error
             self._reader.cancel()
+
+
+def _num_bytes(reply: "asyncio.Future[Frame]") -> int:
+    """Returns how long an answer is; 0 if there is none."""
+    if reply.cancelled() or reply.exception() is not None:
+        return 0
+    return len(reply.result().payload)
