@@ -1,13 +1,17 @@
 """Runs the benchmarks: `python -m benchmarks [--quick]`."""
 
 import argparse
+import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
 from tqdm import tqdm
 
 import gradwire
+from benchmarks.compiled import Compiled, Metrics
 from benchmarks.echo import Echo, echo_server
 from benchmarks.lines import LINES, ONE_HOST, OVER_TCP, SMALL_BYTES, TRIPS, evaluate
 from benchmarks.local import LocalLoop, LocalTorch
@@ -23,7 +27,7 @@ from benchmarks.transfers import (
     free_address,
     tcp_session,
 )
-from gradwire.current import push_session
+from gradwire.current import push_session, remove_session
 from gradwire.embedded import EmbeddedServer
 from gradwire.session import Session
 from gradwire.v1 import server_pb2, server_pb2_grpc
@@ -38,7 +42,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=Path("outputs/benchmarks.json"))
     arguments = parser.parse_args()
     if arguments.quick:
-        arguments.rounds, arguments.seconds = 2, 0.0
+        arguments.rounds, arguments.seconds = 1, 0.0
     return arguments
 
 
@@ -46,17 +50,37 @@ def measure_net(
     net: Net,
     *,
     channel: grpc.Channel,
+    fast: Session,
+    metrics: Metrics | None,
     echo_channel: grpc.Channel,
     torch: LocalTorch,
     num_rounds: int,
     burst_seconds: float,
 ) -> list[Sample]:
-    """Returns the samples of all rounds with one net."""
+    """Returns the samples of all rounds with one net.
+
+    Args:
+        net: The net.
+        channel: To the server.
+        fast: A session that need not be exact.
+        metrics: Those of the server; None if nobody is to wait until steps are compiled.
+        echo_channel: To the bare server.
+        torch: The process with local torch.
+        num_rounds: How many rounds.
+        burst_seconds: About how long each contender runs in a round.
+    """
     unary = UnaryVerbs(channel, net)
+    with using(fast):
+        fast_loop: Contender = SdkLoop(net, read_every=100, exact=False)
+    fast_train: Contender = TrainCall(net, exact=False)
+    if metrics is not None:
+        fast_loop, fast_train = Compiled(fast_loop, metrics), Compiled(fast_train, metrics)
     contenders: list[Contender] = [
         LocalLoop(torch, net),
         SdkLoop(net, read_every=100),
-        TrainCall(net),
+        fast_loop,
+        TrainCall(net, exact=True),
+        fast_train,
         SdkLoop(net, read_every=1),
         unary,
         Echo(echo_channel, {**unary.sizes, "small": (SMALL_BYTES, SMALL_BYTES)}),
@@ -93,12 +117,33 @@ def measure_trips(
         }
 
 
+@contextmanager
+def using(session: Session) -> Iterator[None]:
+    """Lets operations in the block go to a session."""
+    push_session(session)
+    try:
+        yield
+    finally:
+        remove_session(session)
+
+
 def main() -> None:
     """Measures all nets, prints the table, writes the file."""
     arguments = parse_arguments()
+    metrics_address = free_address()
+    # What an embedded server inherits. A look does not wait for a compiler, nor is it to have one
+    # beside it.
+    inherited = {
+        "GRADWIRE_METRICS_ADDRESS": metrics_address,
+        "GRADWIRE_COMPILE_STEPS": str(not arguments.quick),
+    }
+    os.environ |= inherited
     server = EmbeddedServer()
+    for name in inherited:
+        del os.environ[name]
     rounds: dict[str, list[Sample]] = {}
     with (
+        gradwire.connect(server.address, exact=False) as fast,
         gradwire.connect(server.address) as session,
         tempfile.TemporaryDirectory() as folder,
         echo_server(f"unix:{folder}/echo.sock") as echo_channel,
@@ -111,6 +156,8 @@ def main() -> None:
                 rounds[net.name] = measure_net(
                     net,
                     channel=session.channel,
+                    fast=fast,
+                    metrics=None if arguments.quick else Metrics(metrics_address),
                     echo_channel=echo_channel,
                     torch=torch,
                     num_rounds=arguments.rounds,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from benchmarks.loop import VERBS
 from benchmarks.measuring import Sample
+from benchmarks.nets import NETS
 
 SMALL_BYTES = 100
 """About as large as the message of a step that the server knows already."""
@@ -19,8 +20,7 @@ class Line:
         work: What is done, for people.
         own: What it is called in samples.
         floor: What in a sample it is made of, if nothing were lost on top; may be empty.
-        versus_local: Whether it is a training step, to be compared with a local one.
-        peer: What it is compared with, if not with a local step: how many times as fast it is.
+        peer: What it is compared with: how many times as fast it is; empty if it is with nothing.
         least_speed: At least so many local steps per second it should reach, by net.
         most_floor: At most so many times the floor it should take.
     """
@@ -28,10 +28,13 @@ class Line:
     work: str
     own: str
     floor: tuple[str, ...] = ()
-    versus_local: bool = True
     peer: str = "local loop"
     least_speed: tuple[tuple[str, float], ...] = ()
     most_floor: float | None = None
+
+
+def _least(*speeds: float) -> tuple[tuple[str, float], ...]:
+    return tuple((net.name, speed) for net, speed in zip(NETS, speeds, strict=True))
 
 
 LINES = (
@@ -46,7 +49,19 @@ LINES = (
         own="sdk loop/100",
         least_speed=(("notebook 3-5-1", 0.4),),
     ),
-    Line(work="gradwire.train", own="train"),
+    Line(
+        work="the same, exact=False",
+        own="fast sdk loop/100",
+        least_speed=_least(2.0, 2.0, 1.3, 1.0),
+    ),
+    Line(work="local loop over a DataLoader", own="local loader", peer="local loader"),
+    Line(work="gradwire.train, exact=True", own="train", peer="local loader"),
+    Line(
+        work="gradwire.train",
+        own="fast train",
+        peer="local loader",
+        least_speed=_least(4.0, 4.0, 1.5, 1.05),
+    ),
     Line(
         work="five unary verbs",
         own="unary step",
@@ -58,12 +73,12 @@ LINES = (
             work=f"  {verb}",
             own=f"unary {verb}",
             floor=(f"echo {verb}", f"local {verb}"),
-            versus_local=False,
+            peer="",
             most_floor=1.5,
         )
         for verb in VERBS
     ),
-    Line(work=f"bare gRPC echo of {SMALL_BYTES} bytes", own="echo small", versus_local=False),
+    Line(work=f"bare gRPC echo of {SMALL_BYTES} bytes", own="echo small", peer=""),
 )
 
 
@@ -76,7 +91,7 @@ TRIPS = {
             peer="trip bytes",
             least_speed=((ONE_HOST, 8.0),),
         ),
-        Line(work="bare gRPC, one call", own="trip bytes", versus_local=False),
+        Line(work="bare gRPC, one call", own="trip bytes", peer=""),
     ),
     OVER_TCP: (
         Line(
@@ -85,7 +100,7 @@ TRIPS = {
             peer="trip stream",
             least_speed=((OVER_TCP, 0.95),),
         ),
-        Line(work="bare gRPC, a stream of 1 MiB", own="trip stream", versus_local=False),
+        Line(work="bare gRPC, a stream of 1 MiB", own="trip stream", peer=""),
     ),
 }
 """What becomes of large tensors, by where the server is."""
@@ -108,7 +123,7 @@ class Result:
         net: The net.
         work: What was done.
         milliseconds: How long a step or call took.
-        speed: Its steps per second, over those of the local loop in the same round.
+        speed: Its steps per second, over those of its local peer in the same round.
         times_floor: Its time, over that of its floor in the same round.
         goal: What is to be reached, if anything.
         reached: Whether it was.
@@ -126,7 +141,7 @@ class Result:
 def evaluate(line: Line, net: str, rounds: Sequence[Sample]) -> Result:
     """Returns the result of a line."""
     speed = floor = None
-    if line.versus_local:
+    if line.peer:
         speed = _range([sample[line.peer] / sample[line.own] for sample in rounds])
     if line.floor:
         floor = _range(
@@ -135,7 +150,7 @@ def evaluate(line: Line, net: str, rounds: Sequence[Sample]) -> Result:
     goal, reached = "", None
     least_speed = dict(line.least_speed).get(net)
     if speed is not None and least_speed is not None:
-        peer = "local" if line.peer == "local loop" else "bare"
+        peer = "local" if line.peer.startswith("local") else "bare"
         goal, reached = f"≥ {least_speed:g} {peer}", speed.median >= least_speed
     elif floor is not None and line.most_floor is not None:
         goal, reached = f"≤ {line.most_floor:g} floor", floor.median <= line.most_floor

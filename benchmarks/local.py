@@ -6,7 +6,7 @@ from functools import cache
 from multiprocessing import get_context
 from typing import Self
 
-from benchmarks.loop import Loop
+from benchmarks.loop import LoaderLoop, Loop
 from benchmarks.measuring import Sample
 from benchmarks.nets import Net
 
@@ -28,6 +28,10 @@ class LocalTorch:
     def loop(self, net: Net, num_steps: int) -> float:
         """Returns the seconds that a step of a loop takes."""
         return self._executor.submit(_run, net, num_steps).result()
+
+    def loader(self, net: Net, num_steps: int) -> float:
+        """Returns the seconds that a step of a loop over a DataLoader takes."""
+        return self._executor.submit(_run_loader, net, num_steps).result()
 
     def verbs(self, net: Net, num_steps: int) -> dict[str, float]:
         """Returns the median seconds that each verb takes."""
@@ -52,6 +56,7 @@ class LocalLoop:
         verbs = self._torch.verbs(self._net, num_steps)
         return {
             "local loop": self._torch.loop(self._net, num_steps),
+            "local loader": self._torch.loader(self._net, num_steps),
             **{f"local {verb}": seconds for verb, seconds in verbs.items()},
         }
 
@@ -67,6 +72,15 @@ def _loop(net: Net) -> Loop:
 
 def _run(net: Net, num_steps: int) -> float:
     return _loop(net).run(num_steps, READ_EVERY)
+
+
+@cache
+def _loader_loop(net: Net) -> LoaderLoop:
+    return LoaderLoop(importlib.import_module("torch"), net)
+
+
+def _run_loader(net: Net, num_steps: int) -> float:
+    return _loader_loop(net).run(num_steps)
 
 
 def _run_verbs(net: Net, num_steps: int) -> dict[str, float]:

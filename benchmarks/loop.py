@@ -6,6 +6,8 @@ from typing import Any
 
 from benchmarks.nets import Net
 
+BATCHES_PER_EPOCH = 100
+
 VERBS = ("Forward", "ComputeLoss", "ZeroGrad", "Backward", "Step")
 """What a step consists of, in order, by the names of the contract."""
 
@@ -63,3 +65,37 @@ class Loop:
             verb: statistics.median(marks[index + 1] - marks[index] for marks in times)
             for index, verb in enumerate(VERBS)
         }
+
+
+class LoaderLoop:
+    """Trains a net over the batches of a DataLoader, the losses read once an epoch.
+
+    Args:
+        torch: torch itself.
+        net: The net.
+    """
+
+    def __init__(self, torch: Any, net: Net) -> None:
+        self._model, self._criterion, self._optimizer = net.build(torch)
+        data = torch.utils.data
+        self._loader = data.DataLoader(
+            data.TensorDataset(*map(torch.tensor, net.samples(BATCHES_PER_EPOCH))),
+            batch_size=net.batch_size,
+            shuffle=True,
+        )
+
+    def run(self, num_steps: int) -> float:
+        """Returns the seconds that a step takes; whole epochs are run."""
+        model, criterion, optimizer = self._model, self._criterion, self._optimizer
+        num_epochs = max(num_steps // BATCHES_PER_EPOCH, 1)
+        began = time.perf_counter()
+        for _ in range(num_epochs):
+            losses = []
+            for inputs, targets in self._loader:
+                optimizer.zero_grad()
+                loss = criterion(model(inputs), targets)
+                loss.backward()
+                optimizer.step()
+                losses.append(loss.detach())
+            sum(loss.item() for loss in losses)
+        return (time.perf_counter() - began) / (num_epochs * BATCHES_PER_EPOCH)

@@ -58,19 +58,13 @@ class Net:
 
     def create_request(self) -> models_pb2.CreateModelRequest:
         """Returns the request that makes the same model with its optimizer in a new session."""
-        inputs, hidden, outputs = self.sizes
-        layers = [
-            _linear(inputs, hidden),
-            models_pb2.ModuleSpec(type="torch.nn.ReLU"),
-            _linear(hidden, outputs),
-        ]
         learning_rate = values_pb2.Value(float_value=self.learning_rate)
         return models_pb2.CreateModelRequest(
             module=models_pb2.ModuleSpec(
                 type="torch.nn.Sequential",
                 children=[
                     models_pb2.ChildModule(name=str(index), module=layer)
-                    for index, layer in enumerate(layers)
+                    for index, layer in enumerate(self._layers())
                 ],
             ),
             optimizer=models_pb2.OptimizerSpec(
@@ -79,15 +73,70 @@ class Net:
             seed=0,
         )
 
+    def _layers(self) -> list[models_pb2.ModuleSpec]:
+        inputs, hidden, outputs = self.sizes
+        return [
+            _module("Linear", inputs, hidden),
+            _module("ReLU"),
+            _module("Linear", hidden, outputs),
+        ]
+
     def loss_spec(self) -> models_pb2.LossSpec:
         """Returns the loss as data."""
         return models_pb2.LossSpec(catalog=models_pb2.CatalogLoss(type=f"torch.nn.{self.loss}"))
 
 
-def _linear(inputs: int, outputs: int) -> models_pb2.ModuleSpec:
+@dataclass(frozen=True, kw_only=True)
+class ConvNet(Net):
+    """A net with a convolution in front; `sizes` are those of the layers after it.
+
+    Attributes:
+        channels: Input and output channels of the convolution.
+        side: Height and width of an image.
+    """
+
+    channels: tuple[int, int]
+    side: int
+
+    def samples(self, num_batches: int) -> tuple[Any, Any]:
+        """Returns made-up images and classes as arrays."""
+        random = np.random.default_rng(0)
+        count = num_batches * self.batch_size
+        shape = (count, self.channels[0], self.side, self.side)
+        return random.standard_normal(shape, dtype=np.float32), random.integers(
+            self.sizes[2], size=count
+        )
+
+    def build(self, torch: Any) -> tuple[Any, Any, Any]:
+        """Returns model, loss and optimizer, made of `torch`: torch itself or gradwire."""
+        nn = torch.nn
+        torch.manual_seed(0)
+        inputs, hidden, outputs = self.sizes
+        model = nn.Sequential(
+            *(nn.Conv2d(*self.channels, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()),
+            *(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs)),
+        )
+        optimizer = getattr(torch.optim, self.optimizer)(model.parameters(), lr=self.learning_rate)
+        return model, getattr(nn, self.loss)(), optimizer
+
+    def _layers(self) -> list[models_pb2.ModuleSpec]:
+        inputs, hidden, outputs = self.sizes
+        return [
+            _module("Conv2d", *self.channels, 3, padding=1),
+            _module("ReLU"),
+            _module("MaxPool2d", 2),
+            _module("Flatten"),
+            _module("Linear", inputs, hidden),
+            _module("ReLU"),
+            _module("Linear", hidden, outputs),
+        ]
+
+
+def _module(name: str, *sizes: int, **options: int) -> models_pb2.ModuleSpec:
     return models_pb2.ModuleSpec(
-        type="torch.nn.Linear",
-        args=[values_pb2.Value(int_value=inputs), values_pb2.Value(int_value=outputs)],
+        type=f"torch.nn.{name}",
+        args=[values_pb2.Value(int_value=size) for size in sizes],
+        kwargs={option: values_pb2.Value(int_value=size) for option, size in options.items()},
     )
 
 
@@ -112,6 +161,16 @@ NETS = (
         name="MNIST 784-256-10",
         sizes=(784, 256, 10),
         batch_size=64,
+        loss="CrossEntropyLoss",
+        optimizer="Adam",
+        learning_rate=0.001,
+    ),
+    ConvNet(
+        name="CNN 14x14, 8 channels",
+        channels=(1, 8),
+        side=14,
+        sizes=(8 * 7 * 7, 32, 10),
+        batch_size=32,
         loss="CrossEntropyLoss",
         optimizer="Adam",
         learning_rate=0.001,
