@@ -19,7 +19,7 @@ from gradwire.v1 import server_pb2, sessions_pb2
 from gradwire.v1.regions import claim
 from gradwire_server.access.quotas import Quotas
 from gradwire_server.allocator import keep_freed_memory
-from gradwire_server.engine.compiling import Builds, default_folder
+from gradwire_server.engine.compiling import Backend, Builds, CudaGraphs, default_folder
 from gradwire_server.engine.engine import Engine
 from gradwire_server.errors import GradwireError, no_shared_memory
 from gradwire_server.limits import Limits
@@ -236,9 +236,10 @@ def main(arguments: list[str] | None = None) -> int:
     connection = Connection(socket.socket(fileno=options.fd))
     answers = FrameAnswers(connection)
     limits = Limits(**options.limits)
-    backend = None
-    if options.compile_steps:
-        backend = Builds(default_folder(), num_threads=options.threads)
+    builds = Builds(default_folder(), num_threads=options.threads)
+    backend: Backend | None = builds if device.type == "cpu" else CudaGraphs()
+    if not options.compile_steps:
+        backend = None
     watchdog = Watchdog(limit_seconds=limits.max_command_seconds)
     engine = Engine(
         device=device,
@@ -257,8 +258,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (EOFError, ConnectionError):
         return 1
     finally:
-        if backend is not None:
-            backend.close()
+        builds.close()
     return 0
 
 
