@@ -258,6 +258,7 @@ class Session(Recorder):
     def _abandon(self, error: GradwireError) -> None:
         """Gives the session up: the server lost it, or can't be reached."""
         self._error = error
+        self._transfers.close()
 
     def leave_to_parent(self) -> None:
         """Gives the session up in a forked child: connection and session are the parent's."""

@@ -17,6 +17,7 @@ from gradwire.errors import GradwireError
 from gradwire.recorder.transfers import LARGE_BYTES, SHARED_PART_BYTES
 from gradwire.session import Session
 from tests.processes import ServerProcess, free_port
+from tests.proxy import Proxy
 
 MAX_MESSAGE_BYTES = 16 * 1024
 WAYS: dict[str, dict[str, Any]] = {
@@ -202,3 +203,19 @@ def test_sessions_beyond_the_quota_are_sent_messages(tmp_path: Path) -> None:
 def test_an_unknown_compression_is_refused(address: str) -> None:
     with pytest.raises(ValueError, match="'lz4' is none of zstd"):
         gradwire.connect(address, compression="lz4")
+
+
+def test_a_tensor_in_parts_survives_a_connection_that_breaks(
+    tmp_path: Path, narrow: ServerProcess
+) -> None:
+    array = np.random.default_rng(1).random(30 * MAX_MESSAGE_BYTES)
+    with (
+        Proxy(tmp_path / "proxy.sock", narrow.address) as proxy,
+        gradwire.connect(proxy.address) as session,
+    ):
+        gradwire.ones(1).item()
+        proxy.cut_at_bytes = proxy.num_client_bytes + array.nbytes // 2
+        round_trip(array)
+        assert proxy.num_connections > 1
+        # Through the proxy the server's socket for memory is not to be found.
+        assert not shares(session)

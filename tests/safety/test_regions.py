@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import gradwire
+from gradwire.errors import SessionLostError
 from gradwire.transport.channel import open_channel
 from gradwire.v1 import server_pb2, sessions_pb2, values_pb2
 from gradwire.v1.regions import TICKET_BYTES, claim, socket_address
@@ -318,6 +319,23 @@ def test_what_changes_while_it_is_read_harms_nobody(
     # What was stored is a copy: the indices are still those that a check would have seen.
     assert fetched(caller, 2) == bytes(REGION_BYTES)
     assert worker_pids(sharing.stubs) == [pid]
+
+
+def test_a_client_lets_go_of_its_memory_when_its_session_is_lost(tmp_path: Path) -> None:
+    with (
+        ServerProcess(tmp_path) as process,
+        gradwire.connect(process.address) as session,
+        open_channel(process.address) as channel,
+    ):
+        assert gradwire.tensor(np.ones(100_000)).sum().item() == 100_000
+        maps = Path("/proc/self/maps")
+        assert "gradwire-region" in maps.read_text()
+        (worker,) = worker_pids(Stubs(channel))
+        os.kill(worker, signal.SIGKILL)
+        with pytest.raises(SessionLostError):
+            gradwire.tensor(np.ones(100_000)).sum().item()
+        assert session.is_lost
+        assert "gradwire-region" not in maps.read_text()
 
 
 def _client(address: str, ready: Connection) -> None:
