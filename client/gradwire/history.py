@@ -77,7 +77,7 @@ class History:
         self.progress = event
         count = len(event.losses)
         unknown = [float("nan")] * (count - 1)
-        self._steps["epoch"] += [event.epoch] * count
+        self._steps["epoch"] += event.epochs
         self._steps["loss"] += event.losses
         self._steps["learning_rate"] += event.learning_rates
         # These two are known of the last step of a report.

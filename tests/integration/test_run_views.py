@@ -2,6 +2,7 @@
 
 import gc
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from gradwire.loggers import Logger, MLflow, TensorBoard
 from gradwire.nn import Module
 from gradwire.runs import Run
 from gradwire.session import Session
+from gradwire.v1 import runs_pb2, runs_pb2_grpc
 
 STEPS, EPOCHS = 12, 3
 
@@ -55,6 +57,28 @@ def test_the_history_of_a_run_has_each_step_and_each_evaluation(session: Session
     assert history["validation_epoch"].tolist() == [1, 2, 3]
     assert history["validation_loss"][0] > history["validation_loss"][-1] > 0
     assert history["mae"].shape == (EPOCHS,)
+
+
+def test_progress_is_told_at_most_ten_times_a_second_and_the_last_numbers_always(
+    session: Session,
+) -> None:
+    model = gradwire.nn.Linear(1, 1)
+    ones = np.ones((2, 1), np.float32)
+    run = gradwire.train(
+        model,
+        (ones, ones),
+        loss=gradwire.nn.MSELoss(),
+        optimizer=gradwire.optim.SGD(model.parameters(), lr=0.01),
+        epochs=300,
+    )
+
+    stub = runs_pb2_grpc.RunServiceStub(session.channel)
+    responses = session.stream(stub.WatchRun, runs_pb2.WatchRunRequest(name=run.name))
+    told = [r.event.progress for r in responses if r.event.HasField("progress")]
+    seconds = [progress.elapsed_seconds for progress in told]
+    # The last one brings what is left.
+    assert all(later - earlier > 0.099 for earlier, later in pairwise(seconds[:-1]))
+    assert sum(len(progress.losses) for progress in told) == told[-1].step == 300
 
 
 def test_a_run_becomes_a_table_of_pandas(session: Session) -> None:

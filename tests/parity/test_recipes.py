@@ -228,6 +228,14 @@ def test_data_that_is_not_finite_is_told_with_step_and_parameters(
     assert np.isfinite(model.state_dict()["0.weight"].numpy()).all()
 
 
+def lambda_schedule(optimizer: Any) -> Any:
+    schedulers = gradwire.optim.lr_scheduler
+    decay = schedulers.LambdaLR(optimizer, lambda epoch: 0.9**epoch)
+    return schedulers.SequentialLR(
+        optimizer, [schedulers.ConstantLR(optimizer), decay], milestones=[2]
+    )
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -258,6 +266,7 @@ def test_data_that_is_not_finite_is_told_with_step_and_parameters(
         ({"ema": 2.0}, "moving_average.decay"),
         ({"precision": "int8"}, "precision"),
         ({"epochs": 0}, "epochs"),
+        ({"scheduler": lambda_schedule}, "calls a function of the program"),
     ],
     ids=str,
 )
@@ -265,5 +274,7 @@ def test_what_makes_no_sense_is_refused(change: dict[str, Any], message: str) ->
     model, optimizer = build(gradwire, sgd)
     options = {"data": data(), "optimizer": optimizer, "loss": gradwire.nn.CrossEntropyLoss()}
     options |= change
+    if "scheduler" in options:
+        options["scheduler"] = options["scheduler"](optimizer)
     with pytest.raises((ValueError, IndexError, RuntimeError, TypeError), match=message):
         gradwire.train(model, options.pop("data"), **options)

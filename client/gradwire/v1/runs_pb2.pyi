@@ -304,7 +304,7 @@ class RunStarted(_message.Message):
     def __init__(self, num_samples: _Optional[int] = ..., batches_per_epoch: _Optional[int] = ..., num_steps: _Optional[int] = ..., device: _Optional[str] = ..., num_epochs: _Optional[int] = ..., display_name: _Optional[str] = ..., cancel_on_disconnect: _Optional[bool] = ..., exact: _Optional[bool] = ..., steps_per_epoch: _Optional[int] = ...) -> None: ...
 
 class RunProgress(_message.Message):
-    __slots__ = ("epoch", "step", "losses", "mean_loss", "learning_rates", "samples_per_second", "elapsed_seconds", "grad_norm", "remaining_seconds", "memory_bytes")
+    __slots__ = ("epoch", "step", "losses", "mean_loss", "learning_rates", "samples_per_second", "elapsed_seconds", "grad_norm", "remaining_seconds", "memory_bytes", "epochs")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     LOSSES_FIELD_NUMBER: _ClassVar[int]
@@ -315,6 +315,7 @@ class RunProgress(_message.Message):
     GRAD_NORM_FIELD_NUMBER: _ClassVar[int]
     REMAINING_SECONDS_FIELD_NUMBER: _ClassVar[int]
     MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    EPOCHS_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     step: int
     losses: _containers.RepeatedScalarFieldContainer[float]
@@ -325,7 +326,8 @@ class RunProgress(_message.Message):
     grad_norm: float
     remaining_seconds: float
     memory_bytes: int
-    def __init__(self, epoch: _Optional[int] = ..., step: _Optional[int] = ..., losses: _Optional[_Iterable[float]] = ..., mean_loss: _Optional[float] = ..., learning_rates: _Optional[_Iterable[float]] = ..., samples_per_second: _Optional[float] = ..., elapsed_seconds: _Optional[float] = ..., grad_norm: _Optional[float] = ..., remaining_seconds: _Optional[float] = ..., memory_bytes: _Optional[int] = ...) -> None: ...
+    epochs: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, epoch: _Optional[int] = ..., step: _Optional[int] = ..., losses: _Optional[_Iterable[float]] = ..., mean_loss: _Optional[float] = ..., learning_rates: _Optional[_Iterable[float]] = ..., samples_per_second: _Optional[float] = ..., elapsed_seconds: _Optional[float] = ..., grad_norm: _Optional[float] = ..., remaining_seconds: _Optional[float] = ..., memory_bytes: _Optional[int] = ..., epochs: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class RunValidation(_message.Message):
     __slots__ = ("epoch", "step", "values")

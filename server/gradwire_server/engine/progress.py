@@ -47,6 +47,7 @@ class Progress:
         self._elapsed_seconds = 0.0
         self._losses: list[float] = []
         self._rates: list[float] = []
+        self._epochs: list[int] = []
         self._epoch = 0
         self._epoch_sum = 0.0
         self._epoch_samples = 0
@@ -86,6 +87,7 @@ class Progress:
         self._num_samples += num_samples
         self._losses.append(loss)
         self._rates.append(learning_rate)
+        self._epochs.append(self._epoch)
 
     def is_due(self) -> bool:
         """Returns whether it is time for a report of steps."""
@@ -103,7 +105,8 @@ class Progress:
         # Steps told of before are the first ones.
         told = self.reported[0] - (self.step - len(self._losses))
         losses, rates = self._losses[max(told, 0) :], self._rates[max(told, 0) :]
-        self._losses, self._rates = [], []
+        epochs = self._epochs[max(told, 0) :]
+        self._losses, self._rates, self._epochs = [], [], []
         if not losses:
             return []
         seconds = self._reported_at - self._began
@@ -115,6 +118,7 @@ class Progress:
                 losses=losses,
                 mean_loss=self.mean_loss,
                 learning_rates=rates,
+                epochs=epochs,
                 samples_per_second=self._num_samples / seconds if seconds else 0.0,
                 elapsed_seconds=self.elapsed_seconds,
                 grad_norm=grad_norm,

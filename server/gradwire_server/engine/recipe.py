@@ -9,6 +9,7 @@ import torch
 
 from gradwire.v1 import catalog, runs_pb2
 from gradwire_server.engine.batches import Batches
+from gradwire_server.engine.callbacks import Callback
 from gradwire_server.engine.failures import operation
 from gradwire_server.engine.metrics import LESS_IS_BETTER
 from gradwire_server.engine.optimizers import needs_closure
@@ -146,6 +147,13 @@ def build_scheduler(
         kwargs = session.decode_map(spec.kwargs, "scheduler.kwargs")
         with operation(spec.type):
             scheduler = construct(optimizer, **kwargs)
+    if _calls_back(scheduler):
+        raise invalid(
+            "scheduler",
+            f"{type(scheduler).__name__} calls a function of the program, which a run goes on "
+            "without; take one that needs none, such as CosineAnnealingLR or SequentialLR, or "
+            "step it in a loop of your own",
+        )
     if scheduler.optimizer is not optimizer:
         raise invalid("scheduler", "changes the learning rate of another optimizer")
     _one_of(spec.interval, runs_pb2.SchedulerInterval, "scheduler.interval")
@@ -155,6 +163,19 @@ def build_scheduler(
         scheduler, torch.optim.lr_scheduler.OneCycleLR | torch.optim.lr_scheduler.CyclicLR
     )
     return scheduler, by_step or not request.epochs
+
+
+def _calls_back(scheduler: Any) -> bool:
+    """Whether a scheduler, or one that it consists of, calls a function of the client."""
+    held = [
+        value
+        for values in vars(scheduler).values()
+        for value in (values if isinstance(values, list) else [values])
+    ]
+    return any(
+        isinstance(value, Callback) or (isinstance(value, Scheduler) and _calls_back(value))
+        for value in held
+    )
 
 
 def require_possible(recipe: Recipe, optimizer: torch.optim.Optimizer) -> None:

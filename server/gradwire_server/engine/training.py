@@ -208,7 +208,10 @@ class TrainingRun:
                     raise
                 epoch_ended = self._batch == self._batches.num_batches
                 if stepped and (
-                    epoch_ended or self._bad or self._is_done() or self.progress.is_due()
+                    self._evaluates(epoch_ended=epoch_ended)
+                    or self._bad
+                    or self._is_done()
+                    or self.progress.is_due()
                 ):
                     yield self._report(session)
                 if stepped:
@@ -421,15 +424,19 @@ class TrainingRun:
             else:
                 self._scheduler.step()
 
+    def _evaluates(self, *, epoch_ended: bool) -> bool:
+        """Whether an evaluation is due after this step."""
+        if self._evaluation is None:
+            return False
+        every = self._recipe.validate_every_steps
+        return self.progress.step % every == 0 if every else epoch_ended or self._is_done()
+
     def _after_step(self, session: Session, *, epoch_ended: bool) -> Events:
         """Does what is due between two steps."""
         recipe, step = self._recipe, self.progress.step
         if self._bad:
             yield self._tell_bad()
-        every = recipe.validate_every_steps
-        evaluates = self._evaluation is not None and (
-            step % every == 0 if every else epoch_ended or self._is_done()
-        )
+        evaluates = self._evaluates(epoch_ended=epoch_ended)
         if evaluates:
             yield from self._evaluate()
         if epoch_ended and self._scheduler is not None and not self._scheduler_per_step:
@@ -568,6 +575,7 @@ class TrainingRun:
         )
 
     def _finish(self, session: Session) -> Events:
+        yield self._report(session)
         cancelled = self.wish == "cancel"
         evaluates = self._evaluation is not None and not cancelled
         if evaluates and self._evaluated_step < self.progress.step:
