@@ -100,11 +100,12 @@ class Transfers:
         )
         if array.nbytes <= self._part_bytes(array.nbytes):
             whole = _little_endian(array)
-            self._fill(tensor, _bytes_of(whole))
+            # Filled where it is: a message that becomes part of another one is copied.
             command = sessions_pb2.Command(
                 put_tensor=sessions_pb2.PutTensor(handle=handle, tensor=tensor)
             )
-            self._add(command, tensor, segment)
+            self._fill(command.put_tensor.tensor, _bytes_of(whole))
+            self._add(command, command.put_tensor.tensor, segment)
             return
         command = sessions_pb2.Command(
             begin_tensor=sessions_pb2.BeginTensor(handle=handle, tensor=tensor)
@@ -152,10 +153,13 @@ class Transfers:
             if self._outbox.num_failures != num_failures:
                 # It was begun in vain, as its slot is told or will be.
                 return
-            part = values_pb2.Tensor(dtype=values_pb2.DATA_TYPE_UINT8, shape=[len(elements)])
-            self._fill(part, elements)
-            write = sessions_pb2.WriteTensor(handle=handle, offset=offset, part=part)
-            self._add(sessions_pb2.Command(write_tensor=write), part, segment)
+            command = sessions_pb2.Command()
+            write = command.write_tensor
+            write.handle, write.offset = handle, offset
+            write.part.dtype = values_pb2.DATA_TYPE_UINT8
+            write.part.shape.append(len(elements))
+            self._fill(write.part, elements)
+            self._add(command, write.part, segment)
             self._outbox.send()
             offset += len(elements)
 
