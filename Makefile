@@ -119,6 +119,7 @@ check-proto: $(NODE_STAMP)
 check-generated: $(VENV_STAMP)
 	@$(BIN)/python scripts/generate_stubs.py --check
 	@$(BIN)/python scripts/generate_catalog.py --check
+	@$(BIN)/python scripts/generate_typing.py --check
 	@$(BIN)/python scripts/generate_refusals.py --check
 	@$(BIN)/python scripts/generate_settings.py --check
 
@@ -135,6 +136,7 @@ proto: $(VENV_STAMP)
 .PHONY: catalog
 catalog: $(VENV_STAMP)
 	@$(BIN)/python scripts/generate_catalog.py
+	@$(BIN)/python scripts/generate_typing.py
 	@$(BIN)/python scripts/generate_refusals.py
 
 .PHONY: settings

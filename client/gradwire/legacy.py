@@ -42,7 +42,7 @@ def construct(args: tuple[Any, ...], element: dtype) -> Tensor:
     if len(args) == 1 and not isinstance(args[0], int | np.integer):
         data = args[0]
         if isinstance(data, Tensor):
-            return data.detach()  # type: ignore[no-any-return]
+            return data.detach()
         if type(data).__name__ != "Size":
             return tensor(data, dtype=element)
         args = tuple(data)

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from gradwire.callbacks import Callback, run
 from gradwire.calls import RemoteObject, make_method
+from gradwire.cataloged import CatalogedMethods
 from gradwire.session import Session
 from gradwire.tensors import Tensor
 from gradwire.v1.catalog import METHODS, PROPERTIES, SETTABLE_PROPERTIES
@@ -167,21 +168,17 @@ def _requires_grad(self: Tensor) -> bool:
 
 
 def _add_methods() -> None:
-    """Gives the class a method for each row of the catalog that it does not define itself."""
+    """Gives tensors a method for each row of the catalog; the class's own go before these."""
     for name, returns in METHODS.items():
-        last = name.rpartition(".")[2]
-        if last not in vars(Tensor):
-            setattr(Tensor, last, make_method(name, returns))
+        setattr(CatalogedMethods, name.rpartition(".")[2], make_method(name, returns))
     for name, returns in PROPERTIES.items():
-        last = name.rpartition(".")[2]
-        if last not in vars(Tensor):
-            setattr(Tensor, last, _make_property(name, returns))
-    setter = vars(Tensor)["requires_grad"].fset
-    Tensor.requires_grad = property(_requires_grad, setter)  # type: ignore[attr-defined]
-    Tensor.grad_fn = property(_grad_fn)  # type: ignore[attr-defined]
+        setattr(CatalogedMethods, name.rpartition(".")[2], _make_property(name, returns))
+    setter = vars(CatalogedMethods)["requires_grad"].fset
+    CatalogedMethods.requires_grad = property(_requires_grad, setter)  # type: ignore[assignment]
+    CatalogedMethods.grad_fn = property(_grad_fn)  # type: ignore[assignment]
     for method in (backward, register_hook, register_post_accumulate_grad_hook):
         method.__qualname__ = f"Tensor.{method.__name__}"
-        setattr(Tensor, method.__name__, method)
+        setattr(CatalogedMethods, method.__name__, method)
 
 
 _add_methods()

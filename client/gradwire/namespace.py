@@ -25,25 +25,35 @@ def public_names(prefix: str) -> list[str]:
 
 
 def catalog_getattr(
-    prefix: str, namespace: dict[str, Any]
+    prefix: str, namespace: dict[str, Any], make: Callable[[str], Any] | None = None
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Returns ``__getattr__`` and ``__dir__`` of a module.
 
     Args:
         prefix: Its name in torch, such as ``torch.nn.functional``.
-        namespace: Its globals; functions made are kept there.
+        namespace: Its globals; what is made is kept there.
+        make: Makes a member of a full name, or returns None if there is none; by default a
+            function. The names are then those of the module's ``__all__``.
     """
 
     def getattribute(name: str) -> Any:
-        full = f"{prefix}.{name}"
-        for table in _TABLES:
-            if full in table:
-                function = namespace[name] = make_function(full, table[full])
-                return function
-        module = "gradwire" + prefix.removeprefix("torch")
-        raise missing_attribute(f"module {module!r}", name, directory(), sys.modules.get(module))
+        made = (make or _function)(f"{prefix}.{name}")
+        if made is None:
+            module = "gradwire" + prefix.removeprefix("torch")
+            raise missing_attribute(
+                f"module {module!r}", name, directory(), sys.modules.get(module)
+            )
+        namespace[name] = made
+        return made
 
     def directory() -> list[str]:
-        return sorted({*namespace, *public_names(prefix)})
+        return sorted({*namespace, *(namespace["__all__"] if make else public_names(prefix))})
 
     return getattribute, directory
+
+
+def _function(full: str) -> Any:
+    for table in _TABLES:
+        if full in table:
+            return make_function(full, table[full])
+    return None

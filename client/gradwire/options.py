@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gradwire.optim.lr_scheduler import LRScheduler
+from gradwire.optim.schedulers import LRScheduler
 from gradwire.session import Session
 from gradwire.v1 import runs_pb2
 

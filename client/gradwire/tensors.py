@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradwire.cataloged import CatalogedMethods
 from gradwire.closest import missing_attribute
 from gradwire.recorder.slots import Remote
 from gradwire.recorder.values import Info
 from gradwire.types import DTYPES, Size, device, dtype
 
 
-class Tensor(Remote):
+class Tensor(Remote, CatalogedMethods):
     """A tensor that lives in a session.
 
     It has torch's methods and operators. They are recorded, not carried out at once; what
@@ -22,14 +23,8 @@ class Tensor(Remote):
     __array_priority__ = 1000
     """numpy leaves mixed operations to this class."""
 
-    if TYPE_CHECKING:
-        # The methods of the catalog are set below.
-        def __getattr__(self, name: str) -> Any: ...
-        def __getitem__(self, index: Any) -> Any: ...
-        def __setattr__(self, name: str, value: Any) -> None: ...
-
-    else:
-
+    if not TYPE_CHECKING:
+        # Type checkers know all attributes, and tell of others.
         def __getattr__(self, name: str) -> Any:
             raise missing_attribute(f"{type(self).__name__!r} object", name, dir(type(self)), self)
 

@@ -12,8 +12,8 @@ from gradwire.history import History
 from gradwire.loggers import Logger
 from gradwire.nn.module import Module
 from gradwire.objects import pack_possible
-from gradwire.optim.lr_scheduler import LRScheduler
 from gradwire.optim.optimizer import Optimizer
+from gradwire.optim.schedulers import LRScheduler
 from gradwire.options import (
     Options,
     named_metrics,

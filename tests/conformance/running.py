@@ -143,7 +143,9 @@ def _gradients(lib: Any, outputs: list[Any], leaves: list[Any], like: list[torch
             for output, mine in zip(outputs, like, strict=True)
         ]
         generator = torch.Generator().manual_seed(SEED)
-        weights = [torch.randn(t.shape, generator=generator, dtype=t.dtype) for t in like]
+        weights: list[Any] = [
+            torch.randn(t.shape, generator=generator, dtype=t.dtype) for t in like
+        ]
         if lib is gradwire:
             weights = [gradwire.tensor(weight) for weight in weights]
         return lib.autograd.grad(dense, leaves, weights, allow_unused=True)

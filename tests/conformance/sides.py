@@ -124,16 +124,16 @@ class Remote:
     def _sparse(self, tensor: torch.Tensor) -> Any:
         size = list(tensor.shape)
         if tensor.layout == torch.sparse_coo:
-            parts = (tensor._indices(), tensor._values())
-            remote = gradwire.sparse_coo_tensor(*map(gradwire.tensor, parts), size)
+            indices, values = map(gradwire.tensor, (tensor._indices(), tensor._values()))
+            remote = gradwire.sparse_coo_tensor(indices, values, size)
             return remote.coalesce() if tensor.is_coalesced() else remote
         if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
-            indices = (tensor.crow_indices(), tensor.col_indices())
+            compressed, plain = tensor.crow_indices(), tensor.col_indices()
         else:
-            indices = (tensor.ccol_indices(), tensor.row_indices())
-        compressed = map(gradwire.tensor, (*indices, tensor.values()))
+            compressed, plain = tensor.ccol_indices(), tensor.row_indices()
+        outer, inner, values = map(gradwire.tensor, (compressed, plain, tensor.values()))
         layout = CONSTANTS[str(tensor.layout).removeprefix("torch.")]
-        return gradwire.sparse_compressed_tensor(*compressed, size, layout=layout)
+        return gradwire.sparse_compressed_tensor(outer, inner, values, size, layout=layout)
 
     def _module(self, module: torch.nn.Module) -> Any:
         """Returns a module made with the same arguments, and with the same state."""

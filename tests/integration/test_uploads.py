@@ -60,7 +60,7 @@ def test_the_same_object_is_sent_once(counting: tuple[Session, Proxy], kind: str
 def test_an_array_as_an_argument_is_sent_once(counting: tuple[Session, Proxy]) -> None:
     session, proxy = counting
     array = np.ones(ARRAY_BYTES // 8)
-    total = gradwire.zeros(ARRAY_BYTES // 8, dtype=gradwire.float64)
+    total: Any = gradwire.zeros(ARRAY_BYTES // 8, dtype=gradwire.float64)
     for _ in range(10):
         total = total + array
     assert total.sum().item() == 10 * array.size

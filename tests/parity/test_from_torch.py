@@ -222,7 +222,7 @@ class TestTraining:
             def forward(self, x: Any) -> Any:
                 return self.head(self.body(x))
 
-        class Remote(gradwire.nn.Module):  # type: ignore[misc]
+        class Remote(gradwire.nn.Module):
             def __init__(self) -> None:
                 super().__init__()
                 self.body = gradwire.from_torch(body, torch.randn(3, 4))
@@ -440,6 +440,7 @@ class TestAForward:
         remote = gradwire.from_torch(module, torch.rand(2, 3))
         x = gradwire.ones(2, 3, requires_grad=True)
         remote(x).sum().backward()
+        assert x.grad is not None
         assert x.grad.tolist() == [module.weight.sum(0).tolist()] * 2
 
     def test_runs_under_autocast_and_no_grad(self) -> None:
@@ -577,7 +578,7 @@ class TestWeights:
         remote.load_state_dict(other.state_dict())
         assert comparable(remote(x)) == comparable(other(x))
         assert comparable(copied(x)) == comparable(module(x))
-        remote[0].weight = remote[1].weight
+        remote[0].weight = remote[1].weight  # type: ignore[index]
         other[0].weight = other[1].weight
         assert comparable(remote(x)) == comparable(other(x))
         assert len(list(remote.parameters())) == 3

@@ -116,7 +116,7 @@ def grad(
 def Variable(data: Tensor, requires_grad: bool = False) -> Tensor:  # noqa: N802  # torch's name
     """Returns the tensor, tracked by autograd or not; torch's name from before tensors were."""
     detached: Tensor = data.detach()
-    return detached.requires_grad_(requires_grad)  # type: ignore[no-any-return]
+    return detached.requires_grad_(requires_grad)
 
 
 def _listed(value: Any) -> Any:

@@ -1,14 +1,10 @@
 """``torch.nn`` on the server: modules of torch by name, and the base for modules of your own."""
 
-import sys
-from typing import Any
-
-from gradwire.calls import make_function
-from gradwire.closest import missing_attribute
+from gradwire.namespace import catalog_getattr
 from gradwire.nn import functional as functional
 from gradwire.nn import init as init
 from gradwire.nn import utils as utils
-from gradwire.nn.builtin import module_class
+from gradwire.nn.builtin import layer
 from gradwire.nn.containers import ModuleDict as ModuleDict
 from gradwire.nn.containers import ModuleList as ModuleList
 from gradwire.nn.containers import Sequential as Sequential
@@ -44,17 +40,4 @@ __all__ = [  # noqa: PLE0604
     ),
 ]
 
-
-def __getattr__(name: str) -> Any:
-    full = f"torch.nn.{name}"
-    made: Any = module_class(full) if not name.startswith("_") else None
-    if made is None and CLASSES.get(full) == "object":
-        made = make_function(full, "object")
-    if made is None:
-        raise missing_attribute("module 'gradwire.nn'", name, __all__, sys.modules[__name__])
-    globals()[name] = made
-    return made
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = catalog_getattr("torch.nn", globals(), layer)

@@ -5,7 +5,7 @@ from functools import cache, partial
 from typing import Any, Self
 
 from gradwire.callbacks import Callback, run
-from gradwire.calls import RemoteObject, invoke, session_of, wrap
+from gradwire.calls import RemoteObject, invoke, make_function, session_of, wrap
 from gradwire.nn.containers import ModuleDict, ModuleList, Sequential
 from gradwire.nn.extras import EXTRAS
 from gradwire.nn.module import Module
@@ -14,7 +14,7 @@ from gradwire.objects import add_finder
 from gradwire.recorder.values import Info
 from gradwire.session import Session
 from gradwire.tensors import Tensor
-from gradwire.v1.catalog import LOSSES, MODULES
+from gradwire.v1.catalog import CLASSES, LOSSES, MODULES
 
 _LAZY = frozenset({"_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"})
 
@@ -340,3 +340,10 @@ def module_class(name: str) -> type[BuiltinModule] | None:
     )
     _classes[name] = made
     return made
+
+
+def layer(name: str) -> Any:
+    """Returns what a cataloged name of ``torch.nn`` stands for, or None."""
+    if CLASSES.get(name) == "object":
+        return make_function(name, "object")
+    return module_class(name)

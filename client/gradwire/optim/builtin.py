@@ -12,6 +12,7 @@ from gradwire.optim.optimizer import Optimizer, groups_of, normalized_group
 from gradwire.optim.packing import fetch_structure, pack, unpack_pairs
 from gradwire.session import Session
 from gradwire.tensors import Tensor
+from gradwire.v1.catalog import OPTIMIZERS
 
 EVALUATES_CLOSURE = frozenset({"torch.optim.LBFGS"})
 """Optimizers that call the closure several times in the midst of a step."""
@@ -182,3 +183,18 @@ def _sent(group: dict[str, Any]) -> dict[str, Any]:
         return group
     options = {name: value for name, value in group.items() if name != "param_names"}
     return {**options, "params": list(zip(names, group["params"], strict=True))}
+
+
+def optimizer_class(name: str) -> type[BuiltinOptimizer] | None:
+    """Returns the class of a cataloged optimizer such as ``torch.optim.SGD``, or None."""
+    if name not in OPTIMIZERS:
+        return None
+    return type(
+        name.rpartition(".")[2],
+        (BuiltinOptimizer,),
+        {
+            "_catalog_name": name,
+            "__module__": "gradwire.optim",
+            "__doc__": f"``{name}`` on the server; see torch's documentation of it.",
+        },
+    )

@@ -9,7 +9,8 @@ from gradwire.creation import tensor
 from gradwire.grad_mode import no_grad
 from gradwire.nn.module import Module
 from gradwire.objects import restorable
-from gradwire.optim.lr_scheduler import scheduler_class
+from gradwire.optim.optimizer import Optimizer
+from gradwire.optim.schedulers import BuiltinScheduler
 from gradwire.tensors import Tensor
 from gradwire.types import DTYPES
 
@@ -23,7 +24,29 @@ __all__ = [
     "update_bn",
 ]
 
-SWALR = scheduler_class("torch.optim.swa_utils.SWALR")
+
+class SWALR(BuiltinScheduler):
+    """Moves the learning rates of all groups to those that averaging wants, and keeps them there.
+
+    Args:
+        optimizer: The optimizer.
+        swa_lr: The rate to move to, or one for each group.
+        anneal_epochs: In how many steps.
+        anneal_strategy: Along which curve, ``cos`` or ``linear``.
+        last_epoch: How many steps were taken before; -1 for none.
+    """
+
+    _catalog_name = "torch.optim.swa_utils.SWALR"
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        swa_lr: float | list[float],
+        anneal_epochs: int = 10,
+        anneal_strategy: str = "cos",
+        last_epoch: int = -1,
+    ) -> None:
+        super().__init__(optimizer, swa_lr, anneal_epochs, anneal_strategy, last_epoch)
 
 
 @restorable

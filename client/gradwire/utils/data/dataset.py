@@ -231,4 +231,6 @@ def gather(dataset: Any, indices: Sequence[int]) -> list[Any] | None:
 
 
 def _rows(tensor: Any, rows: "np.ndarray[Any, np.dtype[np.int64]]") -> Any:
-    return tensor.index_select(0, rows) if isinstance(tensor, Tensor) else tensor[rows]
+    # An array is sent as a tensor; no type of torch says so.
+    index: Any = rows
+    return tensor.index_select(0, index) if isinstance(tensor, Tensor) else tensor[rows]
