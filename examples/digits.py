@@ -33,7 +33,7 @@ from tqdm import tqdm
 import gradwire
 from gradwire.v1 import server_pb2, server_pb2_grpc
 
-EPOCHS = 60
+EPOCHS = 30
 BATCH_SIZE = 64
 CHECKPOINT_EVERY_STEPS = 50
 DATASET = "gradwire-demo-digits"
