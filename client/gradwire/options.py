@@ -120,7 +120,7 @@ def set_checkpoint(request: runs_pb2.TrainRequest, checkpoint: bool | Options | 
     if checkpoint is False:
         request.checkpoint.disabled = True
         return
-    names = ("every_steps", "every_minutes", "keep_last", "best", "mode")
+    names = ("every_steps", "every_minutes", "keep_last", "best", "mode", "ttl_hours")
     known = take_options("checkpoint", checkpoint, names)
     best = known.get("best")
     request.checkpoint.CopyFrom(
@@ -128,6 +128,7 @@ def set_checkpoint(request: runs_pb2.TrainRequest, checkpoint: bool | Options | 
             every_steps=known.get("every_steps") or 0,
             every_seconds=60.0 * (known.get("every_minutes") or 0.0),
             keep_last=known.get("keep_last") or 0,
+            ttl_seconds=3600.0 * (known.get("ttl_hours") or 0.0),
             keep_best=bool(best),
             monitor=best if isinstance(best, str) else "",
             direction=_choice("mode", known.get("mode"), _DIRECTIONS),

@@ -120,7 +120,8 @@ def train(
             ``"max"``) and ``restore_best``.
         checkpoint: False for none; or a dictionary with ``every_steps``, ``every_minutes``,
             ``keep_last`` and, to keep the best one too, ``best`` (the name of a value) and
-            ``mode``. By default one is written every minute, and the last two are kept.
+            ``mode``; ``ttl_hours`` says after how many hours each is deleted. By default one is
+            written every minute, and the last two are kept.
         ema: The decay of an exponential moving average of the weights, such as 0.999. Evaluations
             use it; the run's ``averaged_state_dict`` has it.
         seed: Seeds the session's random numbers first.

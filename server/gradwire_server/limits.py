@@ -34,7 +34,11 @@ class Limits:
         max_tenant_total_dataset_bytes: Most bytes of the datasets of one tenant.
         max_tenant_total_checkpoint_bytes: Most bytes of the checkpoints of one tenant.
         max_command_seconds: How long one command, or one step of a run, may take; 0 for ever.
-        session_idle_timeout_seconds: After how long without a command a session ends.
+        session_idle_timeout_seconds: After how long without a command a session is parked.
+        parked_session_ttl_seconds: How long a parked session is kept; if 0, sessions are not
+            parked but end.
+        checkpoint_ttl_seconds: After how long a checkpoint of a session is deleted that has no
+            time of its own; 0 for never.
     """
 
     max_message_bytes: int = 256 * MEBIBYTE
@@ -61,3 +65,5 @@ class Limits:
     max_tenant_total_checkpoint_bytes: int = 0
     max_command_seconds: float = 600.0
     session_idle_timeout_seconds: float = 3600.0
+    parked_session_ttl_seconds: float = 7 * 86400.0
+    checkpoint_ttl_seconds: float = 0.0

@@ -27,6 +27,7 @@ from gradwire_server.observability.observer import Observer
 from gradwire_server.observability.tracing import Tracing, TracingUnavailableError
 from gradwire_server.page import Page
 from gradwire_server.runs.registry import RunRegistry
+from gradwire_server.sessions.parking import Parking
 from gradwire_server.sessions.registry import SessionRegistry
 from gradwire_server.storage import Storage, StorageConfig
 from gradwire_server.transport.accepting import make_grpc_server
@@ -97,6 +98,7 @@ class Server:
         self.pool = WorkerPool(launcher)
         quotas = Quotas(settings.limits, settings.tenants)
         self.registry = SessionRegistry(self.pool, settings.limits, quotas)
+        self.parking = Parking(self.registry, self.storage)
         self.runs = RunRegistry(self.storage, self.registry, resumes=settings.resume_runs)
         self.traffic = Traffic()
         self._tokens = _make_tokens(settings)
@@ -150,7 +152,8 @@ class Server:
         self.pool.start(
             devices, num_per_device=self._settings.workers, threads=self._settings.threads
         )
-        self._spawn(self.registry.expire())
+        self._spawn(self.parking.keep_sweeping())
+        self._spawn(self.parking.keep_expiring(self._settings.checkpoint_sweep_seconds))
         self._spawn(self.lookout.keep_telling())
         self._spawn(self.runs.keep_looking())
 
@@ -164,11 +167,13 @@ class Server:
         if self.page is not None:
             # Its streams are calls, which would not end by themselves.
             await self.page.stop()
-        self.registry.placement.close(self.traffic.close(shutting_down()))
+        stopping = self.traffic.close(shutting_down())
+        self.registry.placement.close(stopping)
         log.info("stopping", calls_in_flight=self.traffic.num_calls)
         await self.runs.stop()
         try:
             async with asyncio.timeout(drain_timeout_seconds):
+                await self.parking.park_all(stopping)
                 await self.traffic.idle()
         except TimeoutError:
             log.warning("calls cut off", calls_in_flight=self.traffic.num_calls)
@@ -197,11 +202,12 @@ class Server:
             server_options(self._settings.max_message_bytes, channelz=self._settings.channelz),
             [AccessInterceptor(self._tokens, self._observer)],
         )
-        front = FrontRpcs(self.registry, self.pool, self.lookout)
+        front = FrontRpcs(self.registry, self.parking, self.pool, self.lookout)
         datasets = DatasetRpcs(self.storage, self._settings.limits, self.registry.quotas)
         kept = KeptRpcs(self.runs, self.registry, self.storage)
         handlers = Handlers(
             self.registry,
+            self.parking,
             self.runs,
             front,
             datasets,

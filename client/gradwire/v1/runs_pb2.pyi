@@ -222,7 +222,7 @@ class EarlyStopping(_message.Message):
     def __init__(self, monitor: _Optional[str] = ..., patience: _Optional[int] = ..., min_delta: _Optional[float] = ..., direction: _Optional[_Union[Direction, str]] = ..., restore_best: _Optional[bool] = ...) -> None: ...
 
 class CheckpointPolicy(_message.Message):
-    __slots__ = ("disabled", "every_steps", "every_seconds", "keep_last", "keep_best", "monitor", "direction")
+    __slots__ = ("disabled", "every_steps", "every_seconds", "keep_last", "keep_best", "monitor", "direction", "ttl_seconds")
     DISABLED_FIELD_NUMBER: _ClassVar[int]
     EVERY_STEPS_FIELD_NUMBER: _ClassVar[int]
     EVERY_SECONDS_FIELD_NUMBER: _ClassVar[int]
@@ -230,6 +230,7 @@ class CheckpointPolicy(_message.Message):
     KEEP_BEST_FIELD_NUMBER: _ClassVar[int]
     MONITOR_FIELD_NUMBER: _ClassVar[int]
     DIRECTION_FIELD_NUMBER: _ClassVar[int]
+    TTL_SECONDS_FIELD_NUMBER: _ClassVar[int]
     disabled: bool
     every_steps: int
     every_seconds: float
@@ -237,7 +238,8 @@ class CheckpointPolicy(_message.Message):
     keep_best: bool
     monitor: str
     direction: Direction
-    def __init__(self, disabled: _Optional[bool] = ..., every_steps: _Optional[int] = ..., every_seconds: _Optional[float] = ..., keep_last: _Optional[int] = ..., keep_best: _Optional[bool] = ..., monitor: _Optional[str] = ..., direction: _Optional[_Union[Direction, str]] = ...) -> None: ...
+    ttl_seconds: float
+    def __init__(self, disabled: _Optional[bool] = ..., every_steps: _Optional[int] = ..., every_seconds: _Optional[float] = ..., keep_last: _Optional[int] = ..., keep_best: _Optional[bool] = ..., monitor: _Optional[str] = ..., direction: _Optional[_Union[Direction, str]] = ..., ttl_seconds: _Optional[float] = ...) -> None: ...
 
 class MovingAverage(_message.Message):
     __slots__ = ("decay",)

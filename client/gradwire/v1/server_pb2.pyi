@@ -78,13 +78,15 @@ class Worker(_message.Message):
     def __init__(self, id: _Optional[str] = ..., device: _Optional[str] = ..., device_name: _Optional[str] = ..., state: _Optional[_Union[WorkerState, str]] = ..., num_sessions: _Optional[int] = ..., num_restarts: _Optional[int] = ..., num_threads: _Optional[int] = ..., pid: _Optional[int] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_message_bytes", "max_sessions", "max_session_bytes", "max_program_operations", "max_queued_messages", "session_idle_timeout_seconds", "max_dataset_bytes", "max_dataset_columns", "max_total_dataset_bytes", "max_total_checkpoint_bytes", "max_bytes", "max_runs", "max_requests_per_second", "max_tenant_sessions", "max_tenant_bytes", "max_tenant_runs", "max_tenant_requests_per_second", "max_tenant_message_bytes", "max_tenant_total_dataset_bytes", "max_tenant_total_checkpoint_bytes", "max_command_seconds", "max_session_shared_bytes", "max_shared_bytes", "max_tenant_shared_bytes")
+    __slots__ = ("max_message_bytes", "max_sessions", "max_session_bytes", "max_program_operations", "max_queued_messages", "session_idle_timeout_seconds", "parked_session_ttl_seconds", "checkpoint_ttl_seconds", "max_dataset_bytes", "max_dataset_columns", "max_total_dataset_bytes", "max_total_checkpoint_bytes", "max_bytes", "max_runs", "max_requests_per_second", "max_tenant_sessions", "max_tenant_bytes", "max_tenant_runs", "max_tenant_requests_per_second", "max_tenant_message_bytes", "max_tenant_total_dataset_bytes", "max_tenant_total_checkpoint_bytes", "max_command_seconds", "max_session_shared_bytes", "max_shared_bytes", "max_tenant_shared_bytes")
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_SESSIONS_FIELD_NUMBER: _ClassVar[int]
     MAX_SESSION_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_PROGRAM_OPERATIONS_FIELD_NUMBER: _ClassVar[int]
     MAX_QUEUED_MESSAGES_FIELD_NUMBER: _ClassVar[int]
     SESSION_IDLE_TIMEOUT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    PARKED_SESSION_TTL_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_TTL_SECONDS_FIELD_NUMBER: _ClassVar[int]
     MAX_DATASET_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_DATASET_COLUMNS_FIELD_NUMBER: _ClassVar[int]
     MAX_TOTAL_DATASET_BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -109,6 +111,8 @@ class Limits(_message.Message):
     max_program_operations: int
     max_queued_messages: int
     session_idle_timeout_seconds: float
+    parked_session_ttl_seconds: float
+    checkpoint_ttl_seconds: float
     max_dataset_bytes: int
     max_dataset_columns: int
     max_total_dataset_bytes: int
@@ -127,7 +131,7 @@ class Limits(_message.Message):
     max_session_shared_bytes: int
     max_shared_bytes: int
     max_tenant_shared_bytes: int
-    def __init__(self, max_message_bytes: _Optional[int] = ..., max_sessions: _Optional[int] = ..., max_session_bytes: _Optional[int] = ..., max_program_operations: _Optional[int] = ..., max_queued_messages: _Optional[int] = ..., session_idle_timeout_seconds: _Optional[float] = ..., max_dataset_bytes: _Optional[int] = ..., max_dataset_columns: _Optional[int] = ..., max_total_dataset_bytes: _Optional[int] = ..., max_total_checkpoint_bytes: _Optional[int] = ..., max_bytes: _Optional[int] = ..., max_runs: _Optional[int] = ..., max_requests_per_second: _Optional[float] = ..., max_tenant_sessions: _Optional[int] = ..., max_tenant_bytes: _Optional[int] = ..., max_tenant_runs: _Optional[int] = ..., max_tenant_requests_per_second: _Optional[float] = ..., max_tenant_message_bytes: _Optional[int] = ..., max_tenant_total_dataset_bytes: _Optional[int] = ..., max_tenant_total_checkpoint_bytes: _Optional[int] = ..., max_command_seconds: _Optional[float] = ..., max_session_shared_bytes: _Optional[int] = ..., max_shared_bytes: _Optional[int] = ..., max_tenant_shared_bytes: _Optional[int] = ...) -> None: ...
+    def __init__(self, max_message_bytes: _Optional[int] = ..., max_sessions: _Optional[int] = ..., max_session_bytes: _Optional[int] = ..., max_program_operations: _Optional[int] = ..., max_queued_messages: _Optional[int] = ..., session_idle_timeout_seconds: _Optional[float] = ..., parked_session_ttl_seconds: _Optional[float] = ..., checkpoint_ttl_seconds: _Optional[float] = ..., max_dataset_bytes: _Optional[int] = ..., max_dataset_columns: _Optional[int] = ..., max_total_dataset_bytes: _Optional[int] = ..., max_total_checkpoint_bytes: _Optional[int] = ..., max_bytes: _Optional[int] = ..., max_runs: _Optional[int] = ..., max_requests_per_second: _Optional[float] = ..., max_tenant_sessions: _Optional[int] = ..., max_tenant_bytes: _Optional[int] = ..., max_tenant_runs: _Optional[int] = ..., max_tenant_requests_per_second: _Optional[float] = ..., max_tenant_message_bytes: _Optional[int] = ..., max_tenant_total_dataset_bytes: _Optional[int] = ..., max_tenant_total_checkpoint_bytes: _Optional[int] = ..., max_command_seconds: _Optional[float] = ..., max_session_shared_bytes: _Optional[int] = ..., max_shared_bytes: _Optional[int] = ..., max_tenant_shared_bytes: _Optional[int] = ...) -> None: ...
 
 class GetCatalogRequest(_message.Message):
     __slots__ = ()

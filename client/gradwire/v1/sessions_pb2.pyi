@@ -12,7 +12,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Session(_message.Message):
-    __slots__ = ("name", "device", "worker", "create_time", "last_use_time", "expire_time", "display_name", "tenant", "activity", "exact")
+    __slots__ = ("name", "device", "worker", "create_time", "last_use_time", "expire_time", "display_name", "tenant", "activity", "exact", "parked")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     WORKER_FIELD_NUMBER: _ClassVar[int]
@@ -23,6 +23,7 @@ class Session(_message.Message):
     TENANT_FIELD_NUMBER: _ClassVar[int]
     ACTIVITY_FIELD_NUMBER: _ClassVar[int]
     EXACT_FIELD_NUMBER: _ClassVar[int]
+    PARKED_FIELD_NUMBER: _ClassVar[int]
     name: str
     device: str
     worker: str
@@ -33,7 +34,8 @@ class Session(_message.Message):
     tenant: str
     activity: SessionActivity
     exact: bool
-    def __init__(self, name: _Optional[str] = ..., device: _Optional[str] = ..., worker: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_use_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., display_name: _Optional[str] = ..., tenant: _Optional[str] = ..., activity: _Optional[_Union[SessionActivity, _Mapping]] = ..., exact: _Optional[bool] = ...) -> None: ...
+    parked: bool
+    def __init__(self, name: _Optional[str] = ..., device: _Optional[str] = ..., worker: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_use_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., display_name: _Optional[str] = ..., tenant: _Optional[str] = ..., activity: _Optional[_Union[SessionActivity, _Mapping]] = ..., exact: _Optional[bool] = ..., parked: _Optional[bool] = ...) -> None: ...
 
 class SessionActivity(_message.Message):
     __slots__ = ("num_bytes", "num_steps", "num_waiting")

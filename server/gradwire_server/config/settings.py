@@ -208,7 +208,20 @@ class Settings(BaseSettings):
     session_idle_timeout_seconds: float = Field(
         _DEFAULTS.session_idle_timeout_seconds,
         ge=0,
-        description="After how long without a command a session ends; 0: never.",
+        description="After how long without a command a session is parked; 0: never.",
+    )
+    parked_session_ttl_seconds: float = Field(
+        _DEFAULTS.parked_session_ttl_seconds,
+        ge=0,
+        description="How long parked sessions are kept; 0: sessions end instead of being parked.",
+    )
+    checkpoint_ttl_seconds: float = Field(
+        _DEFAULTS.checkpoint_ttl_seconds,
+        ge=0,
+        description="How long checkpoints of sessions are kept that say nothing else; 0: for ever.",
+    )
+    checkpoint_sweep_seconds: float = Field(
+        600.0, gt=0, description="How often checkpoints whose time is over are deleted."
     )
 
     @property

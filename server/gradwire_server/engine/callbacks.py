@@ -12,7 +12,7 @@ import queue
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 
@@ -27,6 +27,14 @@ _raise_in_thread = ctypes.pythonapi.PyThreadState_SetAsyncExc
 
 class CallAbandonedError(BaseException):
     """The client gave the call up. No exception of torch's: nothing on the way may catch it."""
+
+
+class CallbackContext(Protocol):
+    """What a stand-in of a snapshot needs to be made again."""
+
+    def callback(self, number: int) -> "Callback":
+        """Returns the stand-in for a function of the client, which knows it by `number`."""
+        ...
 
 
 class Callback:
@@ -57,6 +65,14 @@ class Callback:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Callback":
         return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"number": self.number}
+
+    @staticmethod
+    def rebuild_state(state: dict[str, Any], context: "CallbackContext") -> "Callback":
+        """Returns the stand-in of a snapshot, for the client that still has the function."""
+        return context.callback(state["number"])
 
     def __del__(self) -> None:
         self._on_dead(self.number)

@@ -45,6 +45,7 @@ class _Context:
         self.device = session.device
         self.member = find_member
         self.max_operations = session.limits.max_program_operations
+        self.callback = session.callback
 
 
 class _Room:
@@ -77,6 +78,7 @@ def write_checkpoint(
     required: Collection[int] = (),
     kept: Mapping[int, Any] | None = None,
     client_state: bytes = b"",
+    parked: bool = False,
     **facts: Any,
 ) -> Manifest:
     """Writes the state of a session, which must be the active one.
@@ -88,6 +90,8 @@ def write_checkpoint(
         required: Handles of values that must be in it.
         kept: Values by the handles that they get in a session that begins with the checkpoint.
         client_state: What the client wants to find again.
+        parked: Whether the session's own client is to go on with it, which still has the functions
+            that callbacks stand for.
         facts: Fields of `Manifest` that the caller knows.
 
     Raises:
@@ -96,7 +100,7 @@ def write_checkpoint(
     """
     try:
         state = {**_state(session), "kept": Optional(kept or {})}
-        snapshot, left_out = take_snapshots(state, session.values)
+        snapshot, left_out = take_snapshots(state, session.values, callbacks=parked)
         for handle in required:
             if handle in left_out:
                 raise UnsupportedError(f"{left_out[handle]}, the value of handle {handle}")
@@ -131,6 +135,7 @@ def write_checkpoint(
             next_handle=1 + session.last_client_handle,
             left_out={str(handle): why for handle, why in left_out.items()},
             models=tuple(session.models),
+            parked=parked,
             gradwire_version=metadata.version("gradwire"),
             torch_version=torch.__version__,
             **facts,

@@ -1,14 +1,13 @@
 """The verbs on checkpoints: CreateCheckpoint, and RestoreCheckpoint in a new session."""
 
 import math
-import time
 
 from gradwire.v1 import checkpoints_pb2
 from gradwire.v1.handles import FIRST_SERVER_HANDLE
 from gradwire_server.engine.checkpoints import read_checkpoint, write_checkpoint
 from gradwire_server.engine.session import Session
 from gradwire_server.errors import invalid
-from gradwire_server.storage.checkpoints import checkpoint_name
+from gradwire_server.storage.checkpoints import checkpoint_name, expiry
 
 MAX_DISPLAY_NAME_LENGTH = 128
 MAX_OBJECTS = 10_000
@@ -39,9 +38,24 @@ def create_checkpoint(
         objects=dict(request.objects),
         required={*request.objects.values(), *request.required_handles},
         client_state=request.client_state,
-        expire_seconds=time.time() + request.ttl_seconds if request.ttl_seconds else 0.0,
+        expire_seconds=expiry(request.ttl_seconds or session.limits.checkpoint_ttl_seconds),
     )
     return checkpoints_pb2.CreateCheckpointResponse(checkpoint=manifest.to_message())
+
+
+def park_session(
+    session: Session, request: checkpoints_pb2.Checkpoint
+) -> checkpoints_pb2.Checkpoint:
+    """Writes the checkpoint that a session is brought back from, as the front asks for it."""
+    manifest = write_checkpoint(
+        session.storage,
+        session,
+        request.name,
+        display_name=request.display_name,
+        expire_seconds=request.expire_time.ToNanoseconds() / 1e9,
+        parked=True,
+    )
+    return manifest.to_message()
 
 
 def require_client_state(state: bytes) -> None:
@@ -58,6 +72,7 @@ def restore_checkpoint(
         session.storage, session, request.name, continues=request.continues
     )
     if request.continues:
+        session.left_out = {int(handle): why for handle, why in manifest.left_out.items()}
         session.num_commands, session.last_seq = manifest.num_commands, manifest.last_seq
     else:
         # The new session has a stream of its own, and whose runs these are goes on elsewhere.

@@ -62,6 +62,7 @@ class Recipe:
     checkpoint_every_steps: int
     checkpoint_every_seconds: float
     keep_last: int
+    checkpoint_ttl_seconds: float
     best_monitor: Monitor | None
     exact: bool
 
@@ -122,6 +123,7 @@ def read_recipe(
         checkpoint_every_steps=policy.every_steps,
         checkpoint_every_seconds=every_seconds,
         keep_last=policy.keep_last or DEFAULT_KEEP_LAST,
+        checkpoint_ttl_seconds=_not_negative(policy.ttl_seconds, "checkpoint.ttl_seconds"),
         best_monitor=_monitor(policy.monitor, policy.direction, monitored, "checkpoint.monitor")
         if policy.keep_best
         else None,

@@ -12,6 +12,7 @@ from gradwire.v1.handles import FIRST_SERVER_HANDLE
 from gradwire_server.access.quotas import Quotas
 from gradwire_server.engine import states
 from gradwire_server.engine.callables import Callables
+from gradwire_server.engine.callbacks import Callback
 from gradwire_server.engine.delivery import IN_LINE, Delivery
 from gradwire_server.engine.failures import operation_failure
 from gradwire_server.engine.intrinsics import Intrinsics
@@ -67,6 +68,7 @@ class Session:
         version: Another number whenever models or optimizers may have changed but for what is in
             their tensors.
         turn_until: Until when, by `time.monotonic`, a run may take more than one step in this turn.
+        left_out: Why values are gone that its checkpoint had to do without, by handle.
     """
 
     def __init__(
@@ -115,6 +117,7 @@ class Session:
         self.runs: dict[str, TrainingRun] = {}
         self.num_commands = 0
         self.num_checkpoints = 0
+        self.left_out: dict[int, str] = {}
         self.series = secrets.token_hex(8)
         self.leftovers = Leftovers(self.values, limits.max_session_bytes // 4)
         self._pinned: dict[object, tuple[Any, ...]] = {}
@@ -134,6 +137,10 @@ class Session:
     def last_client_handle(self) -> int:
         """The highest handle, of those that clients choose, that has a value."""
         return max((h for h in self.values if h < FIRST_SERVER_HANDLE), default=0)
+
+    def callback(self, number: int) -> Callback:
+        """Returns what stands for a function of the client, which knows it by `number`."""
+        return self._callables.callback(number)
 
     def activate(self) -> None:
         """Makes the process' random state the session's."""
@@ -166,6 +173,13 @@ class Session:
         try:
             return self.values[handle]
         except KeyError:
+            if handle in self.left_out:
+                raise GradwireError(
+                    Reason.HANDLE_NOT_FOUND,
+                    f"{path}: the value of handle {handle} was not kept when the session was put "
+                    f"into a checkpoint: {self.left_out[handle]}",
+                    metadata={"handle": str(handle)},
+                ) from None
             raise GradwireError(
                 Reason.HANDLE_NOT_FOUND,
                 f"{path}: the session holds no value with handle {handle}; it was released, the "

@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 import torch
 
 from gradwire.v1 import catalog
+from gradwire_server.engine.callbacks import Callback
 from gradwire_server.engine.values import CONSTANTS, NAME_OF_CONSTANT
 from gradwire_server.errors import GradwireError, Reason
 
@@ -152,6 +153,9 @@ def _class_name(kind: type) -> str:
     return f"{kind.__module__}:{kind.__qualname__}"
 
 
+register(Callback)
+
+
 @functools.cache
 def _function_names() -> dict[Any, str]:
     names: dict[Any, str] = {}
@@ -165,7 +169,8 @@ def _function_names() -> dict[Any, str]:
 class _Encoder:
     """Walks values; see the module."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, callbacks: bool = False) -> None:
+        self._callbacks = callbacks
         self.snapshot = Snapshot()
         self._indices: dict[int, int] = {}
         self._alive: list[Any] = []
@@ -269,6 +274,8 @@ class _Encoder:
         name = _class_name(kind)
         if allowed_class(name) is not kind:
             raise UnsupportedError(f"a {kind.__module__}.{kind.__qualname__} ({'.'.join(path)})")
+        if kind is Callback and not self._callbacks:
+            raise UnsupportedError(f"a function of the client's program ({'.'.join(path)})")
         # The class of a parametrized module is torch's own making and refuses to be asked.
         state = vars(value) if parametrized else value.__getstate__()
         if isinstance(value, torch.nn.Module):
@@ -317,6 +324,8 @@ class _Encoder:
             raise UnsupportedError(f"a tensor of layout {tensor.layout} ({'.'.join(path)})")
         if tensor.is_meta:
             raise UnsupportedError(f"a tensor on the meta device ({'.'.join(path)})")
+        if tensor.is_leaf and (tensor._backward_hooks or tensor._post_accumulate_grad_hooks):
+            raise UnsupportedError(f"a tensor with hooks ({'.'.join(path)})")
         plain = tensor.detach().resolve_conj().resolve_neg()
         node |= {
             "storage": self._storage(plain, path),
@@ -429,13 +438,14 @@ def take_snapshot(value: Any) -> Snapshot:
 
 
 def take_snapshots(
-    state: dict[str, Any], optional: dict[int, Any]
+    state: dict[str, Any], optional: dict[int, Any], *, callbacks: bool = False
 ) -> tuple[Snapshot, dict[int, str]]:
     """Returns a session's state as data.
 
     Args:
         state: What must be kept.
         optional: Values by handle; those that have no form as data are left out.
+        callbacks: Whether stand-ins for functions of the client may be part of it.
 
     Returns:
         The snapshot of ``{**state, "values": ...}``, and why handles were left out.
@@ -443,7 +453,7 @@ def take_snapshots(
     Raises:
         UnsupportedError: Some part of `state` has no form as data.
     """
-    encoder = _Encoder()
+    encoder = _Encoder(callbacks=callbacks)
     root = {name: encoder.encode(value, (name,)) for name, value in state.items()}
     values, left_out = encoder.encode_possible(optional, ("values",))
     encoder.snapshot.root = {"state": root, "values": values}

@@ -35,7 +35,7 @@ from gradwire_server.engine.sources import open_samples
 from gradwire_server.engine.streams import UNKNOWN_BATCHES, StreamBatches
 from gradwire_server.engine.transforms import build_transform
 from gradwire_server.errors import GradwireError, Reason, invalid
-from gradwire_server.storage.checkpoints import checkpoint_name
+from gradwire_server.storage.checkpoints import checkpoint_name, expiry
 
 Events = Generator[Sequence[runs_pb2.RunEvent] | None, None, None]
 
@@ -547,6 +547,7 @@ class TrainingRun:
                 run=self.name,
                 step=step,
                 values=self._values,
+                expire_seconds=expiry(self._recipe.checkpoint_ttl_seconds),
             )
         except GradwireError as error:
             self._checked_step = before

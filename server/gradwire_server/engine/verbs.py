@@ -113,8 +113,10 @@ SESSION_VERBS: dict[str, Unary | Waiting | Streaming] = {
     "CancelRun": Unary(runs_pb2.CancelRunRequest, training.cancel_run),
     "PauseRun": Unary(runs_pb2.PauseRunRequest, training.pause_run),
     "CreateCheckpoint": Unary(checkpoints_pb2.CreateCheckpointRequest, keeping.create_checkpoint),
+    "ParkSession": Unary(checkpoints_pb2.Checkpoint, keeping.park_session),
     "RestoreCheckpoint": Unary(
         checkpoints_pb2.RestoreCheckpointRequest, keeping.restore_checkpoint
     ),
 }
-"""The RPCs on a session, by method name; Execute is the one beside them."""
+"""The RPCs on a session, by method name, and ParkSession, which is the front's own; Execute is the
+one beside them."""

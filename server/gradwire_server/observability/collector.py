@@ -83,16 +83,28 @@ class StateCollector(Collector):
         held = GaugeMetricFamily(
             "gradwire_session_bytes", "Bytes of tensors in sessions.", labels=by_place
         )
+        parked = GaugeMetricFamily(
+            "gradwire_parked_sessions",
+            "Sessions that are kept in a checkpoint until their next command.",
+            labels=("tenant",),
+        )
+        num_parked: Counter[str] = Counter()
         counts: Counter[tuple[str, str, str]] = Counter()
         num_bytes: Counter[tuple[str, str, str]] = Counter()
         for session in self._registry.all():
+            if session.parked is not None:
+                num_parked[session.owner] += 1
+                continue
             place = (session.owner, session.worker.id, session.worker.device)
             counts[place] += 1
             num_bytes[place] += self._lookout.of(session).num_bytes
         for place, count in counts.items():
             number.add_metric(place, count)
             held.add_metric(place, num_bytes[place])
+        for tenant, count in num_parked.items():
+            parked.add_metric((tenant,), count)
         yield number
+        yield parked
         yield held
         yield CounterMetricFamily(
             "gradwire_repeated_requests",

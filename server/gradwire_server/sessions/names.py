@@ -43,7 +43,8 @@ def session_not_found(name: str) -> GradwireError:
     return GradwireError(
         Reason.SESSION_NOT_FOUND,
         f"There is no session {name}: it was deleted, it had no command for so long that it "
-        "expired, or the server was restarted. Create a new one with CreateSession.",
+        "expired, or the server ended without time to keep it. Create a new one with "
+        "CreateSession.",
         metadata={"session": name},
     )
 

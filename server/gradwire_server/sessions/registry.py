@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import itertools
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, NamedTuple
 
 import structlog
@@ -36,13 +36,15 @@ MAX_DISPLAY_NAME_LENGTH = 128
 MAX_LOST_NAMES = 10_000
 """How many names of lost sessions are remembered."""
 
-LONGEST_SWEEP_SECONDS = 30.0
+
+async def _done() -> None:
+    """Does nothing."""
 
 
-class _Lost(NamedTuple):
-    """Where a session was that is lost, and whose it was."""
+class _Gone(NamedTuple):
+    """Why a session is gone, and whose it was."""
 
-    worker: str
+    error: GradwireError
     owner: str
 
 
@@ -62,7 +64,7 @@ class SessionRegistry:
         self._requests = OnceOnly()
         self.placement = Placement(pool)
         self._sessions: dict[str, Session] = {}
-        self._lost: OrderedDict[str, _Lost] = OrderedDict()
+        self._gone: OrderedDict[str, _Gone] = OrderedDict()
         self._numbers = itertools.count(1)
         self.num_created = 0
         self.num_lost = 0
@@ -194,8 +196,19 @@ class SessionRegistry:
                     last_seq=checkpoint.last_seq if continues else 0,
                 )
 
-    async def revive(self, session: Session, checkpoint: Manifest) -> Frame:
-        """Gives a session whose worker died the state of a checkpoint, on another worker.
+    async def revive(
+        self,
+        session: Session,
+        checkpoint: Manifest,
+        *,
+        consume: Callable[[], Awaitable[None]] | None = None,
+    ) -> Frame:
+        """Gives a session that has no worker the state of a checkpoint, on a worker.
+
+        Args:
+            session: The session.
+            checkpoint: The checkpoint.
+            consume: Awaited before the session goes on.
 
         Returns:
             The new worker's REPLY or FAILURE; after a failure the session still has no worker.
@@ -218,6 +231,12 @@ class SessionRegistry:
                 await self._open_on_worker(opened)
                 frame = await self._fill(opened, checkpoint, continues=True)
                 if frame.kind is not FrameKind.FAILURE:
+                    try:
+                        if consume is not None:
+                            await consume()
+                    except BaseException:
+                        self._end(opened)
+                        raise
                     await self.regions.move(session, opened.number, opened.link)
                     session.number = opened.number
                     session.attach(worker, opened.link)
@@ -268,9 +287,9 @@ class SessionRegistry:
         part = session_part(name)
         if part != name:
             raise invalid("name", f'"{name[:200]}" is not of the form sessions/{{session}}')
-        lost = self._lost.get(name)
-        if lost is not None and caller().sees(lost.owner):
-            del self._lost[name]
+        gone = self._gone.get(name)
+        if gone is not None and caller().sees(gone.owner):
+            del self._gone[name]
             return
         session = self._sessions.get(name)
         if session is None or not caller().sees(session.owner):
@@ -295,18 +314,9 @@ class SessionRegistry:
         """Ends all sessions with an error, without telling their workers."""
         for session in self._sessions.values():
             session.end(error)
-            self.quotas.give_back(Quota.SESSIONS, session.owner)
+            if session.parked is None:
+                self.quotas.give_back(Quota.SESSIONS, session.owner)
         self._sessions.clear()
-
-    async def expire(self) -> None:
-        """Ends sessions that were idle for too long, again and again."""
-        timeout = self.limits.session_idle_timeout_seconds
-        while timeout:
-            await asyncio.sleep(min(LONGEST_SWEEP_SECONDS, timeout / 4))
-            for session in list(self._sessions.values()):
-                if session.idle_seconds > timeout:
-                    log.info("session expired", session=session.log_name, worker=session.worker.id)
-                    self._end(session)
 
     async def _open(self, worker: Worker, display_name: str, **state: Any) -> Session:
         """Opens a session on a worker and holds it.
@@ -318,7 +328,7 @@ class SessionRegistry:
         await self._open_on_worker(session)
         self._sessions[session.name] = session
         self.num_created += 1
-        self._lost.pop(session.name, None)
+        self._gone.pop(session.name, None)
         log.info(
             "session created", session=session.log_name, worker=worker.id, tenant=session.owner
         )
@@ -362,18 +372,39 @@ class SessionRegistry:
         if session.link.lost:
             raise LinkLostError
 
-    async def end(self, session: Session) -> None:
-        """Ends a session and waits until its memory is given back."""
-        await asyncio.shield(self._end(session))
+    async def end(self, session: Session, error: GradwireError | None = None) -> None:
+        """Ends a session and waits until its memory is given back.
 
-    def _end(self, session: Session) -> "asyncio.Task[None]":
+        Args:
+            session: The session.
+            error: What its callers are told from now on; as for one that was deleted by default.
+        """
+        if error is not None:
+            self._remember(session, error)
+        await asyncio.shield(self._end(session, error))
+
+    async def park(self, session: Session, checkpoint: Manifest, wake: Callable[[], None]) -> None:
+        """Takes a session, whose calls wait, from its worker; it has its state in a checkpoint.
+
+        Args:
+            session: The session.
+            checkpoint: The checkpoint.
+            wake: Called when a command wants it back.
+        """
+        session.parked = checkpoint
+        session.leave_worker(wake)
+        self.quotas.give_back(Quota.SESSIONS, session.owner)
+        await self._close(session)
+
+    def _end(self, session: Session, error: GradwireError | None = None) -> "asyncio.Task[None]":
         """Ends a session now; the task is done when its memory is given back."""
         if self._sessions.get(session.name) is session:
             del self._sessions[session.name]
-            self.quotas.give_back(Quota.SESSIONS, session.owner)
             self._num_repeated += session.num_repeated
-        session.end(session_not_found(session.name))
-        task = asyncio.create_task(self._close(session))
+            if session.parked is None:
+                self.quotas.give_back(Quota.SESSIONS, session.owner)
+        session.end(error or session_not_found(session.name))
+        task = asyncio.create_task(_done() if session.parked else self._close(session))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
         return task
@@ -388,6 +419,8 @@ class SessionRegistry:
     def _lose(self, _: Worker, link: WorkerLink) -> None:
         """Ends all sessions of a worker's process that died."""
         for session in [held for held in self._sessions.values() if held.link is link]:
+            if session.parked is not None:
+                continue
             if self.on_worker_lost(session):
                 session.leave_worker()
             else:
@@ -400,14 +433,19 @@ class SessionRegistry:
             self.quotas.give_back(Quota.SESSIONS, session.owner)
             self._num_repeated += session.num_repeated
             self.num_lost += 1
-        self._lost[session.name] = _Lost(session.worker.id, session.owner)
-        session.end(session_lost(session.name, session.worker.id))
+        error = session_lost(session.name, session.worker.id)
+        self._remember(session, error)
+        session.end(error)
         log.warning("session lost", session=session.log_name, worker=session.worker.id)
-        while len(self._lost) > MAX_LOST_NAMES:
-            self._lost.popitem(last=False)
+
+    def _remember(self, session: Session, error: GradwireError) -> None:
+        """Has callers be told why a session is gone, the latest of them."""
+        self._gone[session.name] = _Gone(error, session.owner)
+        while len(self._gone) > MAX_LOST_NAMES:
+            self._gone.popitem(last=False)
 
     def _absent(self, name: str) -> GradwireError:
-        lost = self._lost.get(name)
-        if lost is None or not caller().sees(lost.owner):
+        gone = self._gone.get(name)
+        if gone is None or not caller().sees(gone.owner):
             return session_not_found(name)
-        return session_lost(name, lost.worker)
+        return gone.error.with_traceback(None)

@@ -13,6 +13,7 @@ from gradwire_server.limits import Limits
 from gradwire_server.sessions.names import session_lost
 from gradwire_server.sessions.once import OnceOnly
 from gradwire_server.sessions.sequence import MessageSequence
+from gradwire_server.storage import Manifest
 from gradwire_server.storage.checkpoints import UNCHANGING
 from gradwire_server.workers.frames import Frame, FrameKind
 from gradwire_server.workers.link import LinkLostError, PendingStream, WorkerLink
@@ -23,8 +24,15 @@ RETRY_AFTER_SECONDS = 0.1
 
 LOG_NAME_LENGTH = len("sessions/") + 8
 
+WAKE_RETRY_SECONDS = 1.0
+"""When to try again to bring a parked session back that a stream waits for."""
+
 RUNNING = frozenset({"Train", "ResumeRun"})
 """Calls that last, and whose effects the checkpoints of runs tell."""
+
+
+def _do_nothing() -> None:
+    """Does nothing."""
 
 
 class Session:
@@ -76,7 +84,12 @@ class Session:
         self._last_use_seconds = time.monotonic()
         self._requests = OnceOnly()
         self._messages = MessageSequence(last_seq=last_seq)
+        self.parked: Manifest | None = None
+        """The checkpoint that its next command brings it back from, if it is parked."""
         self._moved: asyncio.Event | None = None
+        self._on_wanted: Callable[[], None] = _do_nothing
+        self._refusal: GradwireError | None = None
+        self._over = asyncio.Event()
         self._room = asyncio.Event()
         self._on_end: set[Callable[[GradwireError], None]] = set()
 
@@ -102,7 +115,9 @@ class Session:
 
     @property
     def expire_time(self) -> datetime | None:
-        """When it ends if nothing is asked until then; none if never."""
+        """When it is parked if nothing is asked until then, or ends if it is; none if never."""
+        if self.parked is not None:
+            return datetime.fromtimestamp(self.parked.expire_seconds, UTC)
         timeout = self._limits.session_idle_timeout_seconds
         return self.last_use_time + timedelta(seconds=timeout) if timeout else None
 
@@ -173,7 +188,18 @@ class Session:
             self.num_pending >= self._limits.max_queued_messages or self._moved is not None
         ) and self.ended is None:
             self._room.clear()
+            self._on_wanted()
             await self._room.wait()
+
+    async def quiet(self) -> None:
+        """Waits until nothing of it is pending."""
+        while self.num_pending and self.ended is None:
+            self._room.clear()
+            await self._room.wait()
+
+    async def over(self) -> None:
+        """Waits until it has ended."""
+        await self._over.wait()
 
     @asynccontextmanager
     async def stream(self, method: str, payload: bytes) -> AsyncIterator[PendingStream]:
@@ -189,15 +215,29 @@ class Session:
         finally:
             self._release()
 
-    def leave_worker(self) -> None:
-        """Lets calls wait until `attach`, because the worker died and the session moves."""
+    def leave_worker(self, on_wanted: Callable[[], None] | None = None) -> None:
+        """Lets calls wait until `attach`, because the session moves or is parked.
+
+        Args:
+            on_wanted: Called when one begins to wait.
+        """
+        self._on_wanted = on_wanted or _do_nothing
         if self._moved is None:
             self._moved = asyncio.Event()
             self._room.clear()
 
+    def refuse(self, error: GradwireError) -> None:
+        """Fails the calls that wait for a worker; its stream goes on waiting, and asks again."""
+        assert self._moved is not None
+        self._refusal = error
+        waiting, self._moved = self._moved, asyncio.Event()
+        waiting.set()
+        asyncio.get_running_loop().call_later(WAKE_RETRY_SECONDS, self._room.set)
+
     def attach(self, worker: Worker, link: WorkerLink) -> None:
-        """Goes on with another worker, which has the session's state."""
+        """Goes on with a worker that has the session's state."""
         self.worker, self.link = worker, link
+        self.parked = None
         self._end_move()
 
     @property
@@ -213,6 +253,7 @@ class Session:
     def end(self, error: GradwireError) -> None:
         """Ends the session: from now on everything asked of it fails with `error`."""
         self.ended = error
+        self._over.set()
         self._end_move()
         for callback in tuple(self._on_end):
             callback(error)
@@ -235,11 +276,21 @@ class Session:
         return wait()
 
     async def settled(self) -> None:
-        """Waits until the session has a worker, if it moves to another."""
+        """Waits until the session has a worker, if it moves to another or is parked.
+
+        Raises:
+            GradwireError: It can't be brought back now.
+        """
         while self._moved is not None:
+            self._refusal = None
+            self._on_wanted()
             await self._moved.wait()
+            if self._refusal is not None:
+                raise self._refusal.with_traceback(None)
 
     def _end_move(self) -> None:
+        self._on_wanted = _do_nothing
+        self._refusal = None
         moved, self._moved = self._moved, None
         if moved is not None:
             moved.set()

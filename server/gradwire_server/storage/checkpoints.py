@@ -14,6 +14,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 
 import structlog
@@ -27,7 +28,7 @@ log = structlog.get_logger(__name__)
 FORMAT_VERSION = 1
 UNCHANGING = frozenset(
     {"CreateCheckpoint", "FetchTensors", "FetchValues", "GetModel", "ListModels"}
-    | {"CancelRun", "PauseRun", "RestoreCheckpoint"}
+    | {"CancelRun", "ParkSession", "PauseRun", "RestoreCheckpoint"}
 )
 """Calls that leave a session as it is. Others are counted by the front and by the worker, so that
 it can be told whether a checkpoint holds all that was done."""
@@ -63,6 +64,7 @@ class Manifest:
         num_commands: How many calls that may change it were carried out in the session by then.
         last_seq: The number of the last message of its Execute stream by then.
         exact: Whether the session is exact.
+        parked: Whether it is the session itself, which its next command brings back.
     """
 
     name: str
@@ -82,9 +84,15 @@ class Manifest:
     objects: Mapping[str, int] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
     models: tuple[str, ...] = ()
+    parked: bool = False
     gradwire_version: str = ""
     torch_version: str = ""
     format_version: int = FORMAT_VERSION
+
+    @property
+    def is_expired(self) -> bool:
+        """Whether its time is over."""
+        return 0 < self.expire_seconds <= time.time()
 
     @property
     def num_bytes(self) -> int:
@@ -181,11 +189,17 @@ class CheckpointStore:
         self._storage.write(_manifest_path(manifest.name), manifest.to_json())
 
     def read(self, name: str) -> Manifest:
-        """Returns the manifest of a checkpoint.
+        """Returns the manifest of a checkpoint whose time is not over.
 
         Raises:
             GradwireError: CHECKPOINT_NOT_FOUND or CHECKPOINT_CORRUPT.
         """
+        manifest = self._read(name)
+        if manifest.is_expired:
+            raise not_found(name)
+        return manifest
+
+    def _read(self, name: str) -> Manifest:
         try:
             data = self._storage.read(_manifest_path(name))
         except FileNotFoundError:
@@ -207,8 +221,7 @@ class CheckpointStore:
             raise corrupt(name, f"its part {part.sha256} is not what was written")
         return data
 
-    def list(self, series: str = "") -> list[Manifest]:
-        """Returns the manifests that can be read, newest first; of one series if it is given."""
+    def _list(self, series: str = "") -> list[Manifest]:
         manifests = []
         for stored in self._storage.list(f"{_FOLDER}/{series}" if series else _FOLDER):
             folders = stored.name.split("/")
@@ -216,10 +229,17 @@ class CheckpointStore:
                 continue
             name = f"{_FOLDER}/{folders[1]}-{folders[2].removesuffix('.json')}"
             try:
-                manifests.append(self.read(name))
+                manifests.append(self._read(name))
             except GradwireError as error:
                 log.warning("checkpoint can't be read", checkpoint=name, error=error.message)
         return sorted(manifests, key=lambda manifest: manifest.create_seconds, reverse=True)
+
+    def list(self, series: str = "") -> list[Manifest]:
+        """Returns the manifests that can be read, newest first; of one series if it is given.
+
+        Those whose time is over are not among them.
+        """
+        return [manifest for manifest in self._list(series) if not manifest.is_expired]
 
     def delete(self, name: str) -> None:
         """Removes a checkpoint, and the parts that no other of its series names.
@@ -232,11 +252,11 @@ class CheckpointStore:
         if not self._storage.exists(path):
             raise not_found(name)
         try:
-            parts = set(self.read(name).parts)
+            parts = set(self._read(name).parts)
         except GradwireError:
             parts = set()  # what it named can't be known
         self._storage.delete(path)
-        for other in self.list(series):
+        for other in self._list(series):
             parts -= set(other.parts)
         self.drop_parts(series, parts)
         left = self._storage.list(f"{_FOLDER}/{series}")
@@ -249,10 +269,17 @@ class CheckpointStore:
 
     def expire(self) -> int:
         """Removes the checkpoints whose time is over; returns how many."""
-        expired = [m for m in self.list() if 0 < m.expire_seconds <= time.time()]
+        expired = [manifest for manifest in self._list() if manifest.is_expired]
         for manifest in expired:
-            self.delete(manifest.name)
+            # Another server on the same storage may be faster.
+            with suppress(FileNotFoundError, GradwireError):
+                self.delete(manifest.name)
         return len(expired)
+
+
+def expiry(ttl_seconds: float) -> float:
+    """Returns when it is over that begins now, in seconds since 1970; 0 if that is never."""
+    return time.time() + ttl_seconds if ttl_seconds else 0.0
 
 
 def checkpoint_name(series: str, number: int) -> str:

@@ -13,6 +13,7 @@ from gradwire_server.calls import current_call, note_resource
 from gradwire_server.errors import GradwireError, internal_error, invalid
 from gradwire_server.observability.tracing import Tracing
 from gradwire_server.sessions.names import session_part
+from gradwire_server.sessions.parking import Parking
 from gradwire_server.sessions.registry import SessionRegistry
 from gradwire_server.sessions.session import Session
 from gradwire_server.transport.grpc_types import Context
@@ -33,7 +34,8 @@ class ExecuteStream:
 
     Args:
         context: The call.
-        registry: Where sessions are found.
+        registry: The sessions.
+        parking: Where sessions are found.
         traffic: Says when to stop taking messages.
         tracing: Traces the messages, if that is asked for.
         tokens: Says whether the caller still may call; none if no token is asked for.
@@ -43,12 +45,14 @@ class ExecuteStream:
         self,
         context: Context,
         registry: SessionRegistry,
+        parking: Parking,
         traffic: Traffic,
         tracing: Tracing | None = None,
         tokens: Tokens | None = None,
     ) -> None:
         self._context = context
         self._registry = registry
+        self._parking = parking
         self._traffic = traffic
         self._tracing = tracing
         self._call = current_call()
@@ -73,6 +77,9 @@ class ExecuteStream:
         try:
             while (reply := await self._replies.get()) is not None:
                 if isinstance(reply, GradwireError):
+                    if self._session is not None and reply is self._stopped:
+                        # A server that stops first keeps the session, for the caller to go on.
+                        await self._session.over()
                     raise reply
                 assert self._session is not None
                 frame = await self._session.answer(reply)
@@ -115,7 +122,7 @@ class ExecuteStream:
         session = self._session
         if session is None:
             note_resource(key.name)
-            session = self._session = self._registry.get(key.name)
+            session = self._session = await self._parking.find(key.name)
             self._unwatch.append(session.watch_end(self._stop))
         elif key.name and key.name != session.name and session_part(key.name) != session.name:
             raise invalid(

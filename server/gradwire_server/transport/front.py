@@ -13,6 +13,7 @@ from gradwire_server.access.quotas import Quota
 from gradwire_server.calls import note_resource
 from gradwire_server.errors import invalid
 from gradwire_server.observability.figures import Lookout, SessionFigures
+from gradwire_server.sessions.parking import Parking
 from gradwire_server.sessions.registry import SessionRegistry
 from gradwire_server.sessions.session import Session
 from gradwire_server.transport.keys import decode
@@ -42,12 +43,16 @@ class FrontRpcs:
 
     Args:
         registry: The sessions.
+        parking: Finds sessions, parked ones too.
         pool: The workers.
         lookout: Tells how sessions are doing.
     """
 
-    def __init__(self, registry: SessionRegistry, pool: WorkerPool, lookout: Lookout) -> None:
+    def __init__(
+        self, registry: SessionRegistry, parking: Parking, pool: WorkerPool, lookout: Lookout
+    ) -> None:
         self._lookout = lookout
+        self._parking = parking
         self._registry = registry
         self._pool = pool
         self._versions = {name: installed_version(name) for name in ("gradwire", "torch")}
@@ -73,7 +78,7 @@ class FrontRpcs:
         """GetSession."""
         request = decode(sessions_pb2.GetSessionRequest, payload)
         note_resource(request.name)
-        session = self._registry.get(request.name)
+        session = await self._parking.find(request.name)
         response = sessions_pb2.GetSessionResponse(session=session_message(session))
         return response.SerializeToString()
 
@@ -99,14 +104,14 @@ class FrontRpcs:
         """DeleteSession."""
         request = decode(sessions_pb2.DeleteSessionRequest, payload)
         note_resource(request.name)
-        await self._registry.delete(request.name, keep_runs=request.keep_runs)
+        await self._parking.delete(request.name, keep_runs=request.keep_runs)
         return sessions_pb2.DeleteSessionResponse().SerializeToString()
 
     async def create_region(self, payload: bytes) -> bytes:
         """CreateRegion."""
         request = decode(sessions_pb2.CreateRegionRequest, payload)
         note_resource(request.name)
-        session = self._registry.get(request.name)
+        session = await self._parking.find(request.name)
         region, ticket = await self._registry.regions.create(session, request.size_bytes)
         response = sessions_pb2.CreateRegionResponse(
             region=region.number, size_bytes=region.size_bytes, ticket=ticket
@@ -134,7 +139,9 @@ class FrontRpcs:
         message.id = worker.id
         message.device = worker.device
         message.state = _STATES[worker.state]
-        message.num_sessions = sum(held.worker is worker for held in self._registry.visible())
+        message.num_sessions = sum(
+            held.worker is worker and held.parked is None for held in self._registry.visible()
+        )
         message.num_restarts = worker.num_restarts
         return message
 
@@ -162,10 +169,11 @@ def session_message(session: Session) -> sessions_pb2.Session:
     message = sessions_pb2.Session(
         name=session.name,
         device=session.worker.device,
-        worker=session.worker.id,
+        worker="" if session.parked else session.worker.id,
         display_name=session.display_name,
         tenant=session.owner,
         exact=session.exact,
+        parked=session.parked is not None,
     )
     message.create_time.CopyFrom(_timestamp(session.create_time))
     message.last_use_time.CopyFrom(_timestamp(session.last_use_time))

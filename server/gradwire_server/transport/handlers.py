@@ -22,6 +22,7 @@ from gradwire_server.calls import current_call, note_resource
 from gradwire_server.errors import GradwireError, internal_error
 from gradwire_server.observability.observer import CANCELLED, OK, Observer
 from gradwire_server.runs.registry import RefusedError, RunRegistry
+from gradwire_server.sessions.parking import Parking
 from gradwire_server.sessions.placement import not_ready
 from gradwire_server.sessions.registry import SessionRegistry
 from gradwire_server.transport.datasets import DatasetRpcs
@@ -53,6 +54,7 @@ class Handlers:
 
     Args:
         registry: The sessions.
+        parking: Finds sessions, parked ones too.
         runs: The runs.
         front: Answers what needs no worker.
         datasets: Answers what is about datasets.
@@ -65,6 +67,7 @@ class Handlers:
     def __init__(
         self,
         registry: SessionRegistry,
+        parking: Parking,
         runs: RunRegistry,
         front: FrontRpcs,
         datasets: DatasetRpcs,
@@ -74,6 +77,7 @@ class Handlers:
         tokens: Tokens | None = None,
     ) -> None:
         self._registry = registry
+        self._parking = parking
         self._observer = observer
         self._runs = runs
         self._traffic = traffic
@@ -182,12 +186,12 @@ class Handlers:
         return behave
 
     def _session(self, method: str) -> Answer:
-        registry = self._registry
+        parking = self._parking
 
         async def answer(request: bytes) -> bytes:
             key = routing_key(request)
             note_resource(key.name, key.request_id)
-            session = registry.get(key.name)
+            session = await parking.find(key.name)
             frame = await session.call(method, key.request_id, request)
             self._trace_worker(session.worker, frame)
             return _payload(frame)
@@ -229,7 +233,8 @@ class Handlers:
         key = routing_key(request)
         note_resource(key.name, key.request_id)
         try:
-            run = await self._runs.begin(self._registry.get(key.name), key.request_id, request)
+            session = await self._parking.find(key.name)
+            run = await self._runs.begin(session, key.request_id, request)
         except RefusedError as error:
             raise FailedCallError(error.frame) from None
         last = runs_pb2.RunEvent()
@@ -287,7 +292,12 @@ class Handlers:
 
     async def _execute(self, _: Any, context: Context) -> None:
         stream = ExecuteStream(
-            context, self._registry, self._traffic, self._observer.tracing, self._tokens
+            context,
+            self._registry,
+            self._parking,
+            self._traffic,
+            self._observer.tracing,
+            self._tokens,
         )
         await stream.serve()
 

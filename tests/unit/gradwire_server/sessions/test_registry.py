@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -8,7 +9,9 @@ from gradwire.v1 import sessions_pb2
 from gradwire_server.access.identity import DEFAULT_TENANT, Caller, Role, enter_call
 from gradwire_server.errors import GradwireError, Reason
 from gradwire_server.limits import Limits
+from gradwire_server.sessions.parking import Parking
 from gradwire_server.sessions.registry import SessionRegistry
+from gradwire_server.storage import Storage, StorageConfig
 from gradwire_server.workers.frames import Frame, FrameKind
 from tests.fakes.pool import FakePool
 
@@ -218,12 +221,17 @@ async def test_names_of_lost_sessions_are_bounded(monkeypatch: pytest.MonkeyPatc
     assert reasons == [Reason.SESSION_NOT_FOUND, Reason.SESSION_LOST, Reason.SESSION_LOST]
 
 
-async def test_idle_sessions_expire_and_busy_ones_do_not() -> None:
+async def test_idle_sessions_end_if_they_are_not_parked_and_busy_ones_do_not(
+    tmp_path: Path,
+) -> None:
     pool = FakePool("cpu")
-    registry = registry_over(pool, session_idle_timeout_seconds=0.02)
+    registry = registry_over(
+        pool, session_idle_timeout_seconds=0.02, parked_session_ttl_seconds=0.0
+    )
+    parking = Parking(registry, Storage(StorageConfig(url=f"file://{tmp_path}")))
     idle, busy = await registry.create(), await registry.create()
     call = asyncio.create_task(busy.call("Step", "", b""))
-    sweeping = asyncio.create_task(registry.expire())
+    sweeping = asyncio.create_task(parking.keep_sweeping())
     async with asyncio.timeout(5):
         while len(registry) > 1:
             await asyncio.sleep(0.005)
