@@ -82,7 +82,7 @@ def build(torch: Any) -> tuple[Any, Any, Any]:
     nn = torch.nn
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Dropout(0.2), nn.Linear(64, 10))
-    return model, nn.CrossEntropyLoss(), torch.optim.Adam(model.parameters(), lr=0.003)
+    return model, nn.CrossEntropyLoss(), torch.optim.Adam(model.parameters(), lr=0.01)
 
 
 def accuracy(torch: Any, model: Any, data: Data) -> float:

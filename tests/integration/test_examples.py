@@ -28,6 +28,8 @@ def run(*command: object, folder: Path, address: str | None = None) -> str:
     """Runs a program in `folder`; returns what it prints."""
     environment = {name: value for name, value in os.environ.items() if name != "GRADWIRE_ADDRESS"}
     environment["GRADWIRE_STORAGE"] = str(folder / "storage")
+    # Threads that wait for each other get nowhere on a machine with other work.
+    environment |= {"GRADWIRE_THREADS": "1", "OMP_NUM_THREADS": "1"}
     if address is not None:
         environment["GRADWIRE_ADDRESS"] = address
     finished = subprocess.run(
