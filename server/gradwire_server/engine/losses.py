@@ -97,7 +97,11 @@ def _catalog_loss(session: Session, spec: models_pb2.CatalogLoss, path: str) -> 
     kwargs = session.decode_map(spec.kwargs, f"{path}.kwargs")
     function = session.registry.resolve(spec.type, f"{path}.type")
     if is_module:
-        with operation(spec.type):
-            module: Loss = function(**kwargs)
+        module = None if kwargs else session.plain_losses.get(spec.type)
+        if module is None:
+            with operation(spec.type):
+                module = function(**kwargs)
+            if not kwargs:
+                session.plain_losses[spec.type] = module
         return module
     return CatalogFunction(function, kwargs)

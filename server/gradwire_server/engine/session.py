@@ -65,6 +65,8 @@ class Session:
         delivery: Where the results of the command in progress go.
         runs: Its runs that have not ended, by name.
         series: What its checkpoints are called, those of runs aside.
+        plain_losses: The catalog's losses that were asked for without arguments, by name; such a
+            loss has no state, so one serves all calls.
         version: Another number whenever models or optimizers may have changed but for what is in
             their tensors.
         turn_until: Until when, by `time.monotonic`, a run may take more than one step in this turn.
@@ -119,6 +121,7 @@ class Session:
         self.num_checkpoints = 0
         self.left_out: dict[int, str] = {}
         self.series = secrets.token_hex(8)
+        self.plain_losses: dict[str, Callable[..., Any]] = {}
         self.leftovers = Leftovers(self.values, limits.max_session_bytes // 4)
         self._pinned: dict[object, tuple[Any, ...]] = {}
         torch.seed()
