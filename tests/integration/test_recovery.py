@@ -142,6 +142,28 @@ def test_a_run_whose_server_ends_goes_on_with_the_next_one(
                 session.close()
 
 
+def test_a_run_that_waits_for_a_worker_when_its_server_stops_goes_on_with_the_next_one(
+    tmp_path: Path, undisturbed: Any
+) -> None:
+    server = ServerProcess(tmp_path, threads=1)
+    with (
+        server,
+        gradwire.connect(server.address) as session,
+        open_channel(server.address) as channel,
+    ):
+        _, run = begin()
+        wait_for_step(run, 50)
+        os.kill(Stubs(channel).workers()[0].pid, signal.SIGKILL)
+        server.stop()
+        with ServerProcess(tmp_path, threads=1) as another:
+            run.wait()
+
+            assert run.state == "SUCCEEDED", another.log()
+            assert_whole(run)
+            assert told_by(run) == undisturbed[0]
+            session.close()
+
+
 def test_a_checkpoint_that_was_tampered_with_is_not_used_but_the_one_before(
     tmp_path: Path, undisturbed: Any
 ) -> None:

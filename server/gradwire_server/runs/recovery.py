@@ -43,6 +43,9 @@ async def recover(
 
     Returns:
         The runs that can go on; the others have failed.
+
+    Raises:
+        GradwireError: SHUTTING_DOWN; the runs are queued, for the next server.
     """
     for run in runs:
         run.record.num_stuck += 1
@@ -104,6 +107,8 @@ async def _restore(
         try:
             restored, frame = await _try(sessions, session, manifest)
         except (GradwireError, LinkLostError) as error:
+            if isinstance(error, GradwireError) and error.reason is Reason.SHUTTING_DOWN:
+                raise
             log.warning("restoring failed", checkpoint=manifest.name, error=str(error))
             continue
         if frame.kind is not FrameKind.FAILURE:

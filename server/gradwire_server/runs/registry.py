@@ -424,7 +424,11 @@ class RunRegistry:
         for run in runs:
             if run.task is not None:
                 await run.task
-        going_on = await recover(self._storage, self._sessions, session, runs, reason=reason)
+        going_on = []
+        try:
+            going_on = await recover(self._storage, self._sessions, session, runs, reason=reason)
+        except GradwireError as error:
+            log.info("runs stay queued", runs=[run.name for run in runs], why=error.message)
         for run in going_on:
             await self._go_on(run, reason)
         for run in runs:
