@@ -46,7 +46,8 @@ def connect(
             one; None means the environment's GRADWIRE_CLIENT_CERTIFICATE_FILE.
         client_key_file: A PEM file with its key; None means the environment's
             GRADWIRE_CLIENT_KEY_FILE.
-        timeout_seconds: How long to wait for an answer before giving the server up.
+        timeout_seconds: How long to wait for an answer before giving the server up; where nobody
+            has answered yet, 20 seconds at most.
         exact: Whether training steps are torch's own, to the last bit. With False, a step that
             comes again and again is compiled in the background and then runs several times as
             fast, with results that are equal within torch's tolerances.

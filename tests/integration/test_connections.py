@@ -73,6 +73,15 @@ def test_a_wrong_address_is_an_error_in_bounded_time(tmp_path: Path) -> None:
     assert get_session() is None
 
 
+def test_a_server_that_was_never_there_is_given_up_sooner_than_one_that_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gradwire.transport.server.FIRST_CONTACT_SECONDS", 0.2)
+
+    with pytest.raises(ServerUnavailableError, match=r"missing\.sock"):
+        gradwire.connect(f"unix:{tmp_path}/missing.sock")
+
+
 def test_a_server_that_never_answers_is_an_error_in_bounded_time() -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))

@@ -223,6 +223,7 @@ def call_unary(
     address: str,
     token: str | None,
     timeout_seconds: float,
+    patience_seconds: float,
 ) -> Response:
     """Calls a unary RPC; a request that may be repeated is repeated while nobody answers.
 
@@ -234,12 +235,14 @@ def call_unary(
         address: The server's address, for messages.
         token: What authenticates the caller.
         timeout_seconds: How long to try, all attempts together.
+        patience_seconds: How long to try again if nobody answers.
 
     Raises:
         GradwireError: The server refused, or did not answer in time.
     """
-    deadline = time.monotonic() + timeout_seconds
-    delays = retry_delays(deadline)
+    now = time.monotonic()
+    deadline = now + timeout_seconds
+    delays = retry_delays(now + patience_seconds)
     while True:
         try:
             with call_span(method_name(method)) as traced:

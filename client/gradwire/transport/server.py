@@ -5,6 +5,7 @@ from typing import Any
 
 import grpc
 
+from gradwire.errors import GradwireError, ServerUnavailableError
 from gradwire.transport.channel import (
     call_metadata,
     call_unary,
@@ -17,6 +18,9 @@ from gradwire.transport.compression import Compression
 from gradwire.transport.tls import Tls, target_of
 from gradwire.transport.tracing import call_span, method_name
 
+FIRST_CONTACT_SECONDS = 20.0
+"""How long to try a server that has never answered: its address may be wrong."""
+
 
 class Server:
     """Calls RPCs of a server.
@@ -25,7 +29,8 @@ class Server:
         address: ``HOST:PORT``, ``grpcs://HOST:PORT`` or ``unix:PATH``.
         token: What authenticates the caller.
         tls: How to protect the connection; none if it is not.
-        timeout_seconds: How long to wait for an answer.
+        timeout_seconds: How long to wait for an answer; a server that has never answered is given
+            up after `FIRST_CONTACT_SECONDS`.
         shared_memory: Whether sessions share memory with a server on this host.
         compression: The compression of large tensors in messages, ``zstd``; None for none.
 
@@ -57,6 +62,7 @@ class Server:
         self.channel: grpc.Channel = open_channel(address, tls)
         self.token = token
         self._tls = tls
+        self._reached = False
 
     @property
     def socket_path(self) -> str | None:
@@ -84,13 +90,24 @@ class Server:
         Raises:
             GradwireError: The server refused, or did not answer in time.
         """
-        return call_unary(
-            method,
-            request,
-            address=self.address,
-            token=self.token,
-            timeout_seconds=self.timeout_seconds,
-        )
+        patience_seconds = self.timeout_seconds
+        if not self._reached:
+            patience_seconds = min(patience_seconds, FIRST_CONTACT_SECONDS)
+        try:
+            response = call_unary(
+                method,
+                request,
+                address=self.address,
+                token=self.token,
+                timeout_seconds=self.timeout_seconds,
+                patience_seconds=patience_seconds,
+            )
+        except GradwireError as error:
+            # Who refuses is there.
+            self._reached |= not isinstance(error, ServerUnavailableError)
+            raise
+        self._reached = True
+        return response
 
     def send(self, method: Any, requests: Iterator[Any]) -> Any:
         """Calls a client-streaming RPC of a stub made on `channel`; once, without a retry.
