@@ -1,6 +1,7 @@
 """Sessions: a workspace on a server."""
 
 import atexit
+import logging
 import os
 import sys
 import warnings
@@ -12,7 +13,7 @@ import grpc
 
 from gradwire.checkpoint import Checkpoint
 from gradwire.current import push_session, remove_session
-from gradwire.errors import GradwireError, ServerUnavailableError
+from gradwire.errors import GradwireError, ServerUnavailableError, SessionLostError
 from gradwire.objects import Rebuilder, own_variables, pack_all
 from gradwire.recorder.callables import Callables
 from gradwire.recorder.keys import Key
@@ -30,6 +31,11 @@ from gradwire.v1 import (
     sessions_pb2,
     sessions_pb2_grpc,
 )
+
+log = logging.getLogger(__name__)
+
+FAREWELL_SECONDS = 5.0
+"""How long to try to end a session whose server does not answer."""
 
 
 class Session(Recorder):
@@ -173,7 +179,15 @@ class Session(Recorder):
             self._transfers.close()
             if self._error is None:
                 request = sessions_pb2.DeleteSessionRequest(name=self.name, keep_runs=True)
-                self.call(self._stub.DeleteSession, request)
+                try:
+                    self.server.call(
+                        self._stub.DeleteSession, request, patience_seconds=FAREWELL_SECONDS
+                    )
+                except SessionLostError:
+                    raise
+                except ServerUnavailableError as error:
+                    # It has no session any more, or ends it when it was idle for long enough.
+                    log.info("%s could not be ended: %s", self.name, error)
             self.channel.close()
 
     def checkpoint(

@@ -82,6 +82,17 @@ def test_a_server_that_was_never_there_is_given_up_sooner_than_one_that_was(
         gradwire.connect(f"unix:{tmp_path}/missing.sock")
 
 
+def test_a_session_ends_quietly_where_its_server_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gradwire.session.FAREWELL_SECONDS", 0.2)
+    with ServerProcess(tmp_path) as server, gradwire.connect(server.address) as session:
+        assert gradwire.ones(2).tolist() == [1.0, 1.0]
+        server.kill()
+
+    assert get_session() is not session
+
+
 def test_a_server_that_never_answers_is_an_error_in_bounded_time() -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))

@@ -100,6 +100,7 @@ def test_a_program_shows_an_error_that_nobody_waited_for(tmp_path: Path) -> None
 def test_an_interrupt_in_the_terminal_is_for_the_program_alone(tmp_path: Path) -> None:
     waiting = """
 try:
+    print("waiting", flush=True)
     sys.stdin.readline()
 except KeyboardInterrupt:
     print((x + 1).tolist(), flush=True)
@@ -107,6 +108,7 @@ except KeyboardInterrupt:
     program = start(START + waiting, tmp_path)
     assert program.stdout is not None
     where = program.stdout.readline()
+    assert program.stdout.readline() == "waiting\n"
     program.send_signal(signal.SIGINT)
     stdout, stderr = program.communicate(timeout=TIMEOUT_SECONDS)
 

@@ -1,5 +1,6 @@
 """A connection to a server as such, without a session."""
 
+import math
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
@@ -84,15 +85,21 @@ class Server:
             compression=None if self.compression is None else self.compression.name,
         )
 
-    def call(self, method: Callable[..., Any], request: Any) -> Any:
+    def call(
+        self, method: Callable[..., Any], request: Any, *, patience_seconds: float = math.inf
+    ) -> Any:
         """Calls a unary RPC of a stub made on `channel`.
+
+        Args:
+            method: The stub's method.
+            request: Its request.
+            patience_seconds: How long to try again if nobody answers, if less than usual.
 
         Raises:
             GradwireError: The server refused, or did not answer in time.
         """
-        patience_seconds = self.timeout_seconds
-        if not self._reached:
-            patience_seconds = min(patience_seconds, FIRST_CONTACT_SECONDS)
+        usual_seconds = self.timeout_seconds if self._reached else FIRST_CONTACT_SECONDS
+        patience_seconds = min(patience_seconds, usual_seconds, self.timeout_seconds)
         try:
             response = call_unary(
                 method,
