@@ -15,6 +15,7 @@ from gradwire.v1.catalog import SCHEDULERS
 _PREFIX = "torch.optim.lr_scheduler."
 
 
+@restorable
 class LRScheduler:
     """Base of all schedulers: each changes the learning rates of an optimizer.
 
