@@ -40,7 +40,15 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=7, help="rounds per net (7)")
     parser.add_argument("--seconds", type=float, default=0.5, help="time per turn (0.5)")
     parser.add_argument("--output", type=Path, default=Path("outputs/benchmarks.json"))
+    parser.add_argument(
+        "--net",
+        dest="nets",
+        action="append",
+        choices=[net.name for net in NETS],
+        help="only this net; may be given more than once",
+    )
     arguments = parser.parse_args()
+    arguments.nets = [net for net in NETS if net.name in (arguments.nets or [net.name])]
     if arguments.quick:
         arguments.rounds, arguments.seconds = 1, 0.0
     return arguments
@@ -152,7 +160,7 @@ def main() -> None:
             server_pb2.GetServerInfoRequest()
         )
         with LocalTorch(info.workers[0].num_threads) as torch:
-            for net in tqdm(NETS, unit="net", desc="measuring"):
+            for net in tqdm(arguments.nets, unit="net", desc="measuring"):
                 rounds[net.name] = measure_net(
                     net,
                     channel=session.channel,
@@ -170,7 +178,9 @@ def main() -> None:
             num_rounds=arguments.rounds,
             burst_seconds=arguments.seconds,
         )
-    results = [evaluate(line, net.name, rounds[net.name]) for net in NETS for line in LINES]
+    results = [
+        evaluate(line, net.name, rounds[net.name]) for net in arguments.nets for line in LINES
+    ]
     results += [evaluate(line, at, rounds[at]) for at, lines in TRIPS.items() for line in lines]
     machine = describe(info)
     print_table(results, machine)
