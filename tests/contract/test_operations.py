@@ -1,7 +1,7 @@
 """Health, reflection, tokens, and how a server stops."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,15 @@ async def test_a_server_with_a_token_answers_only_those_who_show_it(tmp_path: Pa
         await health(client).Check(health_pb2.HealthCheckRequest())
 
 
+async def refused(call: Awaitable[Any]) -> None:
+    """Waits for a call that a server which stops refuses."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert info_of(caught.value).reason == "SHUTTING_DOWN"
+    assert details_of(caught.value, error_details_pb2.RetryInfo).HasField("retry_delay")
+
+
 async def test_a_server_that_stops_finishes_what_is_in_flight_and_refuses_the_rest(
     server: Server, client: Client
 ) -> None:
@@ -99,17 +108,14 @@ async def test_a_server_that_stops_finishes_what_is_in_flight_and_refuses_the_re
 
     stopping = asyncio.create_task(server.stop(10))
     assert (await watch.read()).status == NOT_SERVING
-    for refused in (stream.read(), client.models.Step(models_pb2.StepRequest(name=name))):
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await refused
-        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert info_of(caught.value).reason == "SHUTTING_DOWN"
-        assert details_of(caught.value, error_details_pb2.RetryInfo).HasField("retry_delay")
-    release.set()
+    await refused(client.models.Step(models_pb2.StepRequest(name=name)))
     assert not held.done()
     link = server.registry.get(name).link
     await link.call(_release(server, name)).reply
     await held
+    # The session is kept for the next server first, and that waits for what is in flight in it.
+    await refused(stream.read())
+    release.set()
     await stopping
     assert server.address.path is not None
     assert not server.address.path.exists()
