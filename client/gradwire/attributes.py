@@ -120,7 +120,9 @@ def find(name: str) -> Any:
         getattribute, _ = namespace.catalog_getattr("torch", {})
         return getattribute(name)
     closest = importlib.import_module("gradwire.closest")
-    raise closest.missing_attribute("module 'gradwire'", name, names(), sys.modules["gradwire"])
+    raise closest.missing_attribute(
+        "module 'gradwire'", name, names(), sys.modules["gradwire"], prefix="torch"
+    )
 
 
 def names() -> list[str]:

@@ -41,7 +41,7 @@ def catalog_getattr(
         if made is None:
             module = "gradwire" + prefix.removeprefix("torch")
             raise missing_attribute(
-                f"module {module!r}", name, directory(), sys.modules.get(module)
+                f"module {module!r}", name, directory(), sys.modules.get(module), prefix=prefix
             )
         namespace[name] = made
         return made

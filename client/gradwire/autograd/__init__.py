@@ -15,6 +15,7 @@ from gradwire.grad_mode import no_grad as no_grad
 from gradwire.grad_mode import set_detect_anomaly as set_detect_anomaly
 from gradwire.grad_mode import set_grad_enabled as set_grad_enabled
 from gradwire.methods import calls_back
+from gradwire.namespace import catalog_getattr
 from gradwire.tensors import Tensor
 
 __all__ = [
@@ -123,3 +124,6 @@ def _listed(value: Any) -> Any:
     if value is None or isinstance(value, list):
         return value
     return [value] if isinstance(value, Tensor) else list(value)
+
+
+__getattr__, __dir__ = catalog_getattr("torch.autograd", globals())
