@@ -376,3 +376,18 @@ def test_a_failure_that_shows_while_arguments_are_sent_leaves_the_tape_in_order(
         add_often(x + 1)
 
     assert (x + 1).tolist() == [1.0]
+
+
+def test_a_hook_inside_a_module_that_the_server_calls_as_a_whole_is_warned_of(
+    session: Session,
+) -> None:
+    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 8, batch_first=True), 1)
+    called: list[str] = []
+
+    with pytest.warns(UserWarning, match="inside a TransformerEncoder runs only when"):
+        encoder.layers[0].linear1.register_forward_hook(lambda *_: called.append("linear1"))
+    encoder.register_forward_hook(lambda *_: called.append("encoder"))
+    encoder(gradwire.zeros(1, 2, 4)).sum().item()
+    encoder.layers[0].linear1(gradwire.zeros(4))
+
+    assert called == ["encoder", "linear1"]

@@ -1,6 +1,7 @@
 """Modules of torch itself: they live on the server, and are described when somebody asks."""
 
 import copy
+import warnings
 from functools import cache, partial
 from typing import Any, Self
 
@@ -8,6 +9,7 @@ from gradwire.callbacks import Callback, run
 from gradwire.calls import RemoteObject, invoke, make_function, session_of, wrap
 from gradwire.nn.containers import ModuleDict, ModuleList, Sequential
 from gradwire.nn.extras import EXTRAS
+from gradwire.nn.hooks import Hook, RemovableHandle
 from gradwire.nn.module import Module
 from gradwire.nn.parameter import Parameter
 from gradwire.objects import add_finder
@@ -70,6 +72,17 @@ class BuiltinModule(Module):
         if self._becomes:
             self._materialise(session)
         return result
+
+    def _add_hook(self, kind: str, hook: Hook, prepend: bool) -> RemovableHandle:
+        within = self.__dict__.get("_within")
+        if within is not None:
+            warnings.warn(
+                f"a hook of the {type(self).__name__} inside a {within} runs only when the script "
+                f"calls that module itself: the {within} runs on the server as a whole. Write "
+                f"the {within} as a module of your own to have the hook run always",
+                stacklevel=3,
+            )
+        return super()._add_hook(kind, hook, prepend)
 
     def _materialise(self, session: Session) -> None:
         """Turns a lazy module into what its first call has made of it on the server."""
@@ -247,6 +260,7 @@ def _fill(session: Session, module: BuiltinModule, description: dict[str, Any], 
     for name, type_name in own["modules"].items():
         child_remote = RemoteObject(session.record("gradwire.getattr", (remote, name), {}))
         child = _proxy(type_name, child_remote)
+        child.__dict__["_within"] = state.get("_within") or type(module).__name__
         _fill(session, child, description, f"{path}.{name}" if path else name)
         state["_modules"][name] = child
     attributes = {k: v for k, v in own["attributes"].items() if k != "training"}
