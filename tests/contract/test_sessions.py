@@ -1,6 +1,7 @@
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -182,10 +183,15 @@ async def test_sessions_of_a_worker_that_dies_are_lost_and_new_ones_work(
         client.models.Backward(models_pb2.BackwardRequest(name=name, handle=1))
     )
     await client.models.Step(models_pb2.StepRequest(name=name))
-    dying = client.models.Backward(models_pb2.BackwardRequest(name=name, handle=2))
-    for call in (held, dying, client.models.Step(models_pb2.StepRequest(name=name))):
+    dying = models_pb2.BackwardRequest(name=name, handle=2)
+    calls: tuple[Callable[[], Awaitable[Any]], ...] = (
+        lambda: client.models.Backward(dying),
+        lambda: held,
+        lambda: client.models.Step(models_pb2.StepRequest(name=name)),
+    )
+    for call in calls:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await call
+            await call()
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         assert info_of(caught.value).reason == "SESSION_LOST"
         assert info_of(caught.value).metadata["session"] == name

@@ -163,7 +163,8 @@ def test_a_dataset_larger_than_the_memory_of_a_worker_trains_without_growing(
         pid = Stubs(channel).workers()[0].pid
         before = private_bytes(pid)
         assert train(epochs=1).num_steps == 64
-        assert private_bytes(pid) - before < limit / 2
+        # Of the data, twice the limit, nothing stays; what torch makes for itself does.
+        assert private_bytes(pid) - before < limit
 
 
 def private_bytes(pid: int) -> int:

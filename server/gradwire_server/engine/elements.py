@@ -37,6 +37,7 @@ def read_elements(
     Raises:
         GradwireError: The payload has another length, or is not where it is said to be.
     """
+    require_size(tensor, len(into), path)
     on_host = into.device.type == "cpu"
     # From pinned memory a GPU fetches by itself while the host goes on; torch keeps it until then.
     host = into if on_host else torch.empty(len(into), dtype=torch.uint8, pin_memory=True)
@@ -49,10 +50,8 @@ def _read_to_host(tensor: values_pb2.Tensor, into: Bytes, regions: Regions, path
     # numpy copies on this thread: torch would ask for all cores, and wait for the busiest.
     match tensor.WhichOneof("payload"):
         case "data" | None:
-            _require_size(len(tensor.data), len(into), f"{path}.data", tensor)
             into[:] = np.frombuffer(tensor.data, np.uint8)
         case "region":
-            _require_size(tensor.region.size_bytes, len(into), f"{path}.region.size_bytes", tensor)
             into[:] = regions.slice(tensor.region, f"{path}.region")
         case "zstd_data":
             _decompress(tensor.zstd_data, into.data, f"{path}.zstd_data")
@@ -63,7 +62,18 @@ def _read_to_host(tensor: values_pb2.Tensor, into: Bytes, regions: Regions, path
             )
 
 
-def _require_size(given: int, needed: int, path: str, tensor: values_pb2.Tensor) -> None:
+def require_size(tensor: values_pb2.Tensor, needed: int, path: str) -> None:
+    """Raises unless a message has as many bytes as its shape needs, before memory is taken.
+
+    How much compressed elements are shows when they are decompressed.
+    """
+    match tensor.WhichOneof("payload"):
+        case "data" | None:
+            given, path = len(tensor.data), f"{path}.data"
+        case "region":
+            given, path = tensor.region.size_bytes, f"{path}.region.size_bytes"
+        case _:
+            return
     if given != needed:
         raise invalid(
             path,

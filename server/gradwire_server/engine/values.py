@@ -9,7 +9,14 @@ import torch
 from gradwire.v1 import values_pb2
 from gradwire.v1.dtypes import ROWS
 from gradwire_server.engine.delivery import Delivery
-from gradwire_server.engine.elements import bytes_of, lazy_copy, read_elements, read_only
+from gradwire_server.engine.elements import (
+    bytes_of,
+    lazy_copy,
+    read_elements,
+    read_only,
+    require_size,
+)
+from gradwire_server.engine.failures import operation
 from gradwire_server.engine.regions import NO_REGIONS, Regions
 from gradwire_server.errors import GradwireError, Reason, invalid
 
@@ -66,7 +73,9 @@ def decode_tensor(
         # bytearray: torch shares the memory it is given and may write to it.
         elements = torch.frombuffer(bytearray(tensor.data), dtype=dtype).to(device)
     else:
-        elements = torch.empty(size_bytes, dtype=torch.uint8, device=device)
+        require_size(tensor, size_bytes, path)
+        with operation(path):
+            elements = torch.empty(size_bytes, dtype=torch.uint8, device=device)
         read_elements(tensor, elements, regions, path)
     return finish_tensor(tensor, elements, path)
 
