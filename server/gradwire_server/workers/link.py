@@ -6,7 +6,7 @@ a process on this host.
 
 import asyncio
 import itertools
-import select
+import os
 import socket
 import time
 from collections import deque
@@ -26,8 +26,6 @@ MAX_PAYLOAD_BYTES = 1 << 40
 
 PROMPT_SECONDS = 0.0002
 """Within what time a worker answers small commands."""
-_SELECTABLE_FDS = 1024
-"""`select` takes file descriptors below this."""
 
 _LAST_FRAMES = frozenset({FrameKind.REPLY, FrameKind.END, FrameKind.FAILURE})
 _ANSWERS = _LAST_FRAMES | {FrameKind.EVENT}
@@ -142,7 +140,7 @@ class SocketLink:
         self._outbox: deque[memoryview] = deque()
         self._tail = b""
         self._large: _LargeFrame | None = None
-        self._prompt_seconds = prompt_seconds if connected.fileno() < _SELECTABLE_FDS else 0.0
+        self._prompt_seconds = prompt_seconds
         self._answers_promptly = False
         self._sent_time = 0.0
         self._loop.add_reader(connected.fileno(), self._on_readable)
@@ -226,11 +224,15 @@ class SocketLink:
             self.send(Frame(kind=FrameKind.CANCEL, call=call))
 
     def _wait_promptly(self) -> None:
-        readable, _, _ = select.select((self._socket,), (), (), self._prompt_seconds)
-        if readable:
-            self._on_readable()
-        else:
-            self._answers_promptly = False
+        # Being woken takes longer than the answer; whoever else wants the core gets it.
+        give_up_time = self._sent_time + self._prompt_seconds
+        while self._pending and not self.lost:
+            if self._on_readable():
+                continue
+            if time.perf_counter() > give_up_time:
+                self._answers_promptly = False
+                return
+            os.sched_yield()
 
     def _on_writable(self) -> None:
         try:
@@ -246,24 +248,26 @@ class SocketLink:
             self._outbox.clear()
         self._loop.remove_writer(self._socket.fileno())
 
-    def _on_readable(self) -> None:
+    def _on_readable(self) -> bool:
+        """Takes what has arrived; returns whether there was anything."""
         try:
             if self._large is not None:
                 self._receive_large(self._large)
-                return
+                return True
             chunk = self._socket.recv(READ_BYTES)
         except (BlockingIOError, InterruptedError):
-            return
+            return False
         except OSError:
             chunk = b""
         if not chunk:
             self.close()
-            return
+            return True
         try:
             self._parse(self._tail + chunk if self._tail else chunk)
         except ValueError:
             # What arrived is no frame, so nothing after it can be understood either.
             self.close()
+        return True
 
     def _receive_large(self, large: "_LargeFrame") -> None:
         if not large.receive(self._socket):
