@@ -71,7 +71,9 @@ def decode_tensor(
     dtype, size_bytes = describe_shape(tensor, path)
     if size_bytes < SMALL_BYTES and len(tensor.data) == size_bytes > 0:
         # bytearray: torch shares the memory it is given and may write to it.
-        elements = torch.frombuffer(bytearray(tensor.data), dtype=dtype).to(device)
+        elements = torch.frombuffer(bytearray(tensor.data), dtype=dtype)
+        if device.type != "cpu":
+            elements = elements.to(device)
     else:
         require_size(tensor, size_bytes, path)
         with operation(path):
@@ -106,7 +108,9 @@ def finish_tensor(tensor: values_pb2.Tensor, elements: torch.Tensor, path: str) 
         GradwireError: It can't require a gradient.
     """
     dtype = DTYPE_OF_DATA_TYPE[tensor.dtype]
-    result = elements.view(dtype).reshape(list(tensor.shape))
+    if elements.dtype != dtype:
+        elements = elements.view(dtype)
+    result = elements.view(tuple(tensor.shape))
     if dtype == torch.bool:
         # What torch does with a boolean that is neither 0 nor 1 is undefined.
         result = result.view(torch.uint8) != 0
@@ -162,7 +166,13 @@ def encode_tensor(tensor: torch.Tensor, delivery: Delivery | None = None) -> val
     if plain._is_zerotensor():
         # It has no elements in memory; a copy has.
         plain = plain.clone()
-    plain = plain.resolve_conj().resolve_neg().cpu().contiguous()
+    # To ask costs less than a call that does nothing.
+    if plain.is_conj() or plain.is_neg():
+        plain = plain.resolve_conj().resolve_neg()
+    if not plain.is_cpu:
+        plain = plain.cpu()
+    if not plain.is_contiguous():
+        plain = plain.contiguous()
     message = values_pb2.Tensor(
         dtype=data_type,  # type: ignore[arg-type]
         shape=list(tensor.shape),
