@@ -378,16 +378,13 @@ def test_a_failure_that_shows_while_arguments_are_sent_leaves_the_tape_in_order(
     assert (x + 1).tolist() == [1.0]
 
 
-def test_a_hook_inside_a_module_that_the_server_calls_as_a_whole_is_warned_of(
+def test_a_layer_of_the_script_inside_a_module_that_the_server_calls_is_refused(
     session: Session,
 ) -> None:
-    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 8, batch_first=True), 1)
-    called: list[str] = []
+    class Layer(nn.TransformerEncoderLayer):
+        def forward(self, *args: Any, **kwargs: Any) -> Any:
+            return super().forward(*args, **kwargs) + 1
 
-    with pytest.warns(UserWarning, match="inside a TransformerEncoder runs only when"):
-        encoder.layers[0].linear1.register_forward_hook(lambda *_: called.append("linear1"))
-    encoder.register_forward_hook(lambda *_: called.append("encoder"))
-    encoder(gradwire.zeros(1, 2, 4)).sum().item()
-    encoder.layers[0].linear1(gradwire.zeros(4))
-
-    assert called == ["encoder", "linear1"]
+    with pytest.raises(TypeError, match="encoder_layer: TransformerEncoder runs on the server as"):
+        nn.TransformerEncoder(Layer(4, 2, 8), 1)
+    assert session.name

@@ -39,6 +39,7 @@ INTRINSICS = """
     gradwire.call gradwire.getitem gradwire.getattr gradwire.setattr gradwire.parameter
     gradwire.deepcopy gradwire.repr gradwire.describe gradwire.enter gradwire.exit
     gradwire.random_state gradwire.set_random_state gradwire.options gradwire.set_option
+    gradwire.call_inside
 """.split()
 MAKERS = sorted(
     {*catalog.MODULES, *catalog.LOSSES, *catalog.OPTIMIZERS, *catalog.SCHEDULERS}

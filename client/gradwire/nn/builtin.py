@@ -1,15 +1,15 @@
 """Modules of torch itself: they live on the server, and are described when somebody asks."""
 
 import copy
-import warnings
 from functools import cache, partial
 from typing import Any, Self
 
 from gradwire.callbacks import Callback, run
 from gradwire.calls import RemoteObject, invoke, make_function, session_of, wrap
 from gradwire.nn.containers import ModuleDict, ModuleList, Sequential
-from gradwire.nn.extras import EXTRAS
+from gradwire.nn.extras import COPIES, EXTRAS, MEMBER_ARGUMENTS
 from gradwire.nn.hooks import Hook, RemovableHandle
+from gradwire.nn.inside import copy_hooks, has_hooks, hooks_inside, note
 from gradwire.nn.module import Module
 from gradwire.nn.parameter import Parameter
 from gradwire.objects import add_finder
@@ -36,6 +36,7 @@ class BuiltinModule(Module):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()
         session = session_of(args, kwargs)
+        given = _given_modules(self._catalog_name, args, kwargs)
         args = tuple([_sendable(session, value) for value in args])
         kwargs = {name: _sendable(session, value) for name, value in kwargs.items()}
         self.__dict__["_calls_back"] = any(
@@ -46,7 +47,12 @@ class BuiltinModule(Module):
         # torch's constructor calls it in place of its own, which would draw random numbers.
         state = reset and RemoteObject(session.record("gradwire.random_state", (), {}))
         remote = RemoteObject(session.record(self._catalog_name, args, kwargs))
+        self.__dict__["_given"] = given
         self._set_up(session, remote)
+        for member in given.keys() & COPIES:
+            template = given.pop(member)
+            for layer in getattr(self, member) if has_hooks(template) else ():
+                copy_hooks(template, layer)
         if reset is not None:
             session.record("gradwire.set_random_state", (state,), {}, wanted=False)
             reset(self)
@@ -66,6 +72,8 @@ class BuiltinModule(Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Records a call of the module."""
         session = self.__gradwire_remote__()._slot.session
+        if inside := hooks_inside(session, self):
+            return run(session, "gradwire.call_inside", (self, inside, *args), kwargs)
         if self.__dict__["_calls_back"]:
             return run(session, "gradwire.call", (self, *args), kwargs)
         result = invoke(session, "gradwire.call", self._returns, (self, *args), kwargs)
@@ -74,14 +82,7 @@ class BuiltinModule(Module):
         return result
 
     def _add_hook(self, kind: str, hook: Hook, prepend: bool) -> RemovableHandle:
-        within = self.__dict__.get("_within")
-        if within is not None:
-            warnings.warn(
-                f"a hook of the {type(self).__name__} inside a {within} runs only when the script "
-                f"calls that module itself: the {within} runs on the server as a whole. Write "
-                f"the {within} as a module of your own to have the hook run always",
-                stacklevel=3,
-            )
+        note(self)
         return super()._add_hook(kind, hook, prepend)
 
     def _materialise(self, session: Session) -> None:
@@ -124,11 +125,12 @@ class BuiltinModule(Module):
         copied = type(self).__new__(type(self))
         memo[id(self)] = copied
         for name, value in self.__dict__.items():
-            if name not in _LAZY and name != "_remote":
+            if name not in _LAZY and name not in ("_remote", "_given"):
                 copied.__dict__[name] = copy.deepcopy(value, memo)
         copied._set_up(ours._slot.session, copy.deepcopy(ours, memo))
         if "_modules" in self.__dict__:
             _note_members(self, copied, memo)
+            copy_hooks(self, copied)
         return copied
 
     def extra_repr(self) -> str:
@@ -185,6 +187,28 @@ def _sendable(session: Session, value: Any) -> Any:
     return Callback(session, value)
 
 
+def _given_modules(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Module]:
+    """Returns the modules among a constructor's arguments that become members, by their names.
+
+    Raises:
+        TypeError: The forward of one is the script's own; torch on the server would not run it.
+    """
+    given = {}
+    for argument, (position, member) in MEMBER_ARGUMENTS.get(name, {}).items():
+        value = args[position] if len(args) > position else kwargs.get(argument)
+        if not isinstance(value, Module):
+            continue
+        if type(value).forward is not BuiltinModule.forward:
+            last = name.rpartition(".")[2]
+            raise TypeError(
+                f"{argument}: {last} runs on the server as a whole and can't contain a "
+                f"{type(value).__name__}, whose forward runs in the script; write {last} as a "
+                "module of your own, with an nn.ModuleList of layers"
+            )
+        given[member] = value
+    return given
+
+
 def _own_reset(kind: type) -> Any:
     """Returns the `reset_parameters` that a class of the script defines, or None."""
     return getattr(kind, "reset_parameters", None)
@@ -198,21 +222,6 @@ def _call_method(module: BuiltinModule, name: str, *args: Any) -> Any:
         return wrap(session.record(operation, sent, {}))
     session.record(operation, sent, {}, wanted=False)
     return None
-
-
-def refresh(module: BuiltinModule, name: str = "") -> None:
-    """Forgets what is known of a module that an operation has changed.
-
-    Args:
-        module: The module.
-        name: The class that it is now, if it is another one.
-    """
-    remote = module.__gradwire_remote__()
-    for key in ("_methods", "_computed", "_server_attributes", *_LAZY):
-        module.__dict__.pop(key, None)
-    module._set_up(remote._slot.session, remote)
-    if name:
-        _describe_all(remote._slot.session, module)
 
 
 def _note_members(module: BuiltinModule, copied: BuiltinModule, memo: dict[int, Any]) -> None:
@@ -258,10 +267,11 @@ def _fill(session: Session, module: BuiltinModule, description: dict[str, Any], 
     state["_computed"] = frozenset(own["computed"])
     state["_modules"] = {}
     for name, type_name in own["modules"].items():
-        child_remote = RemoteObject(session.record("gradwire.getattr", (remote, name), {}))
-        child = _proxy(type_name, child_remote)
-        child.__dict__["_within"] = state.get("_within") or type(module).__name__
-        _fill(session, child, description, f"{path}.{name}" if path else name)
+        child = state.get("_given", {}).get(name)
+        if child is None:
+            child_remote = RemoteObject(session.record("gradwire.getattr", (remote, name), {}))
+            child = _proxy(type_name, child_remote)
+            _fill(session, child, description, f"{path}.{name}" if path else name)
         state["_modules"][name] = child
     attributes = {k: v for k, v in own["attributes"].items() if k != "training"}
     for name, value in attributes.items():

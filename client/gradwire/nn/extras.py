@@ -62,3 +62,13 @@ EXTRAS: dict[str, dict[str, Any]] = {
     "torch.nn.EmbeddingBag": {"from_pretrained": classmethod(_from_pretrained)},
 }
 """By class: attributes and methods to add."""
+
+MEMBER_ARGUMENTS: dict[str, dict[str, tuple[int, str]]] = {
+    "torch.nn.TransformerEncoder": {"encoder_layer": (0, "layers"), "norm": (2, "norm")},
+    "torch.nn.TransformerDecoder": {"decoder_layer": (0, "layers"), "norm": (2, "norm")},
+    "torch.nn.Transformer": {"custom_encoder": (7, "encoder"), "custom_decoder": (8, "decoder")},
+}
+"""By class: arguments that are modules, where they stand among the positional ones, and the members
+that they become."""
+COPIES = frozenset({"layers"})
+"""Members that are copies of an argument rather than the argument."""

@@ -96,7 +96,7 @@ def call_with_hooks(module: "Module", args: tuple[Any, ...], kwargs: dict[str, A
     result = None
     try:
         for hook in hooks_of(module, FORWARD_PRE):
-            args, kwargs = _call_pre_hook(hook, module, args, kwargs)
+            args, kwargs = call_pre_hook(hook, module, args, kwargs)
         finish = attach_backward_hooks(
             module,
             [hook.function for hook in hooks_of(module, BACKWARD_PRE)],
@@ -106,7 +106,7 @@ def call_with_hooks(module: "Module", args: tuple[Any, ...], kwargs: dict[str, A
         result = module.forward(*args, **kwargs)
         for hook in hooks_of(module, FORWARD):
             called.append(hook)
-            replaced = _call_hook(hook, module, args, kwargs, result)
+            replaced = call_hook(hook, module, args, kwargs, result)
             if replaced is not None:
                 result = replaced
         return finish.wrap_outputs(result)
@@ -115,7 +115,7 @@ def call_with_hooks(module: "Module", args: tuple[Any, ...], kwargs: dict[str, A
             if not hook.always_call or any(hook is other for other in called):
                 continue
             try:
-                _call_hook(hook, module, args, kwargs, result)
+                call_hook(hook, module, args, kwargs, result)
             except Exception as error:  # noqa: BLE001  # the first error is the one to raise
                 warnings.warn(
                     "module forward hook with ``always_call=True`` raised an exception that was "
@@ -125,9 +125,10 @@ def call_with_hooks(module: "Module", args: tuple[Any, ...], kwargs: dict[str, A
         raise
 
 
-def _call_pre_hook(
+def call_pre_hook(
     hook: Hook, module: "Module", args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Calls a hook of `FORWARD_PRE`; returns what ``forward`` is to be called with."""
     if not hook.with_kwargs:
         replaced = hook.function(module, args)
         if replaced is None:
@@ -144,9 +145,10 @@ def _call_pre_hook(
     return replaced
 
 
-def _call_hook(
+def call_hook(
     hook: Hook, module: "Module", args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
 ) -> Any:
+    """Calls a hook of `FORWARD`; returns what takes the place of the output, or None."""
     if hook.with_kwargs:
         return hook.function(module, args, kwargs, result)
     return hook.function(module, args, result)

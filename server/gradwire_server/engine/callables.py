@@ -57,7 +57,7 @@ class Callables:
                 f"{MAX_CALLS} may. Resume or abandon some.",
                 metadata={"limit": "pending_calls", "limit_value": str(MAX_CALLS)},
             )
-        if name.startswith("gradwire.") and name != "gradwire.call":
+        if name.startswith("gradwire.") and name not in _CALLS:
             raise ValueError(f"{name} can't be run by gradwire.begin; torch's operations can")
         operation = self._resolve(name, "gradwire.begin")
         call = Call(lambda: operation(*args, **kwargs), self._device.type)
@@ -158,6 +158,7 @@ class Callables:
         return apply_function(name, callback, *args, **kwargs)
 
 
+_CALLS = frozenset({"gradwire.call", "gradwire.call_inside"})
 _NODE = torch.autograd.graph.Node
 _HOOKS: dict[str, tuple[Any, str]] = {
     "hook": ((torch.Tensor, _NODE), "register_hook"),

@@ -17,6 +17,7 @@ import torch
 from gradwire.v1 import values_pb2
 from gradwire_server.engine import hot
 from gradwire_server.engine.attributes import get_attribute, set_attribute
+from gradwire_server.engine.inside import hooking
 from gradwire_server.engine.memory import Budget, held_bytes
 from gradwire_server.engine.programs import Program
 from gradwire_server.engine.random_state import RandomState
@@ -81,6 +82,27 @@ class Intrinsics:
                 raise
             known = f"{class_name(function)}.forward{inspect.signature(type(function).forward)}"
             raise TypeError(f"{error}\nthe signature is {known}") from error
+
+    def call_inside(
+        self,
+        module: torch.nn.Module,
+        hooks: list[Any],
+        /,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        """Calls a module with hooks on modules inside it.
+
+        Args:
+            module: The module.
+            hooks: For each the path of a submodule, its kind (`forward_pre`, `forward`,
+                `backward_pre` or `backward`), the callback, and whether to call it on failure too.
+            args: What the module is called with.
+            kwargs: The same by name.
+        """
+        _require_module(module)
+        with hooking(module, hooks):
+            return self.call(module, *args, **kwargs)
 
     def getitem(self, sequence: Any, index: Any) -> Any:
         """Returns an element of a tuple, list or dict that an operation returned."""
