@@ -278,6 +278,9 @@ class _Encoder:
             raise UnsupportedError(f"a function of the client's program ({'.'.join(path)})")
         # The class of a parametrized module is torch's own making and refuses to be asked.
         state = vars(value) if parametrized else value.__getstate__()
+        if isinstance(value, torch.optim.LBFGS):
+            # What torch's own __getstate__ leaves out, and no step can be taken without.
+            state = {**state, "_params": value._params, "_numel_cache": value._numel_cache}
         if isinstance(value, torch.nn.Module):
             state = {
                 name: self._known_hooks(part) if name in _STATE_HOOKS else part
