@@ -388,3 +388,16 @@ def test_a_layer_of_the_script_inside_a_module_that_the_server_calls_is_refused(
     with pytest.raises(TypeError, match="encoder_layer: TransformerEncoder runs on the server as"):
         nn.TransformerEncoder(Layer(4, 2, 8), 1)
     assert session.name
+
+
+def test_a_module_that_was_never_made_is_no_error_of_others(session: Session) -> None:
+    good = nn.Linear(2, 2)
+    bad = nn.Linear(3)
+    with pytest.raises(TypeError, match="out_features"):
+        session.flush()
+    other = nn.Linear(2, 1)
+
+    assert other.weight.shape == (1, 2)
+    assert good.weight.shape == (2, 2)
+    with pytest.raises(TypeError, match="out_features"):
+        _ = bad.weight

@@ -13,6 +13,7 @@ from gradwire.nn.inside import copy_hooks, has_hooks, hooks_inside, note
 from gradwire.nn.module import Module
 from gradwire.nn.parameter import Parameter
 from gradwire.objects import add_finder
+from gradwire.recorder.slots import FAILED
 from gradwire.recorder.values import Info
 from gradwire.session import Session
 from gradwire.tensors import Tensor
@@ -241,7 +242,12 @@ def _note_members(module: BuiltinModule, copied: BuiltinModule, memo: dict[int, 
 def _describe_all(session: Session, wanted: BuiltinModule) -> None:
     """Asks what all modules made since the last time consist of."""
     session.undescribed[wanted] = None
-    pending = list(session.undescribed)
+    # One that was never made is for who uses it to hear of.
+    pending = [
+        module
+        for module in session.undescribed
+        if module is wanted or module.__gradwire_remote__()._slot.handle != FAILED
+    ]
     session.undescribed.clear()
     remotes = [module.__gradwire_remote__() for module in pending]
     descriptions = session.fetch_all([("gradwire.describe", (remote,), {}) for remote in remotes])
