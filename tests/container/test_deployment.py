@@ -64,15 +64,15 @@ run = gradwire.train(
     (np.ones((64, 4), dtype=np.float32), np.ones((64, 1), dtype=np.float32)),
     loss=gradwire.nn.MSELoss(),
     optimizer=gradwire.optim.SGD(model.parameters(), lr=0.001),
-    steps=1200,
+    steps=1_000_000_000,
     batch_size=16,
-    checkpoint={"every_steps": 50},
+    checkpoint={"every_steps": 1000},
     wait=False,
 )
 print(run.name, flush=True)
 os._exit(0)
 """
-"""Begins a run, and leaves without a word to the server."""
+"""Begins a run that lasts until it is cancelled, and leaves without a word to the server."""
 
 
 @pytest.fixture
@@ -192,7 +192,7 @@ def test_state_in_a_volume_survives_a_kill_and_a_new_container(image: str, volum
             check=True,
         )
         run = gradwire.runs.attach(begun.stdout.strip(), **how)
-        wait_until(lambda: run.refresh().num_steps >= 100, 60, "some steps and checkpoints")
+        wait_until(lambda: run.refresh().num_steps >= 5000, 60, "some steps and checkpoints")
         assert run.state == "RUNNING"
         server.kill()
 
@@ -210,9 +210,12 @@ def test_state_in_a_volume_survives_a_kill_and_a_new_container(image: str, volum
             "the run goes on",
         )
         again = gradwire.runs.attach(run.name, **how)
+        seen = run.num_steps
+        wait_until(lambda: again.refresh().num_steps > seen, 60, "the run takes further steps")
+        again.cancel()
         again.wait(progress=False)
-        assert again.state == "SUCCEEDED"
-        assert [int(step) for step in again.history["step"]] == list(range(1, 1201))
+        assert again.state == "CANCELLED"
+        assert [int(step) for step in again.history["step"]] == list(range(1, again.num_steps + 1))
         assert again.checkpoints
 
 
