@@ -24,6 +24,7 @@ from gradwire.recorder.values import numpy_dtype
 from gradwire.session import Session
 from gradwire.tensors import Tensor
 from gradwire.types import DTYPES, Size, device, dtype
+from gradwire.v1.dtypes import SAFETENSORS_NAMES
 
 STRUCTURE = "gradwire.structure"
 """The entry of the metadata that holds what is no tensor."""
@@ -31,26 +32,7 @@ MAX_HEADER_BYTES = 100_000_000
 BATCH_BYTES = 32 << 20
 """As many tensors are fetched at once as have so many bytes, or one that has more."""
 _ALIGNMENT = 8
-_NAMES = {
-    "float64": "F64",
-    "float32": "F32",
-    "float16": "F16",
-    "bfloat16": "BF16",
-    "float8_e4m3fn": "F8_E4M3",
-    "float8_e5m2": "F8_E5M2",
-    "int64": "I64",
-    "int32": "I32",
-    "int16": "I16",
-    "int8": "I8",
-    "uint64": "U64",
-    "uint32": "U32",
-    "uint16": "U16",
-    "uint8": "U8",
-    "bool": "BOOL",
-    "complex64": "C64",
-}
-"""What the format calls element types."""
-_TYPES = {name: DTYPES[element] for element, name in _NAMES.items()}
+_TYPES = {name: DTYPES[element] for element, name in SAFETENSORS_NAMES.items()}
 
 
 def save(obj: Any, f: "str | os.PathLike[str] | IO[bytes]", **_: Any) -> None:
@@ -260,11 +242,11 @@ def _lay_out(
     for name, tensor in ordered:
         element = _element(tensor)
         shown = repr(element).removeprefix("torch.")
-        if shown not in _NAMES:
+        if shown not in SAFETENSORS_NAMES:
             raise TypeError(f"can't save {name}: the format has no {shown}; convert it first")
         size = math.prod(tensor.shape) * element.itemsize
         header[name] = {
-            "dtype": _NAMES[shown],
+            "dtype": SAFETENSORS_NAMES[shown],
             "shape": list(tensor.shape),
             "data_offsets": [offset, offset + size],
         }

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Self
 
-from gradwire.v1.dtypes import BY_NAME
+from gradwire.v1.dtypes import BY_NAME, SAFETENSORS_NAMES
 from gradwire_server.errors import GradwireError, Reason, invalid
 from gradwire_server.limits import Limits
 
@@ -22,27 +22,7 @@ MAX_HEADER_BYTES = 16 * 1024 * 1024
 _LENGTH = struct.Struct("<Q")
 _METADATA = "__metadata__"
 
-FORMAT_NAMES: Mapping[str, str] = {
-    "float64": "F64",
-    "float32": "F32",
-    "float16": "F16",
-    "bfloat16": "BF16",
-    "float8_e4m3fn": "F8_E4M3",
-    "float8_e5m2": "F8_E5M2",
-    "int64": "I64",
-    "int32": "I32",
-    "int16": "I16",
-    "int8": "I8",
-    "uint64": "U64",
-    "uint32": "U32",
-    "uint16": "U16",
-    "uint8": "U8",
-    "bool": "BOOL",
-    "complex64": "C64",
-}
-"""The names that safetensors has for torch's element types."""
-
-_DTYPE_OF_FORMAT_NAME = {name: dtype for dtype, name in FORMAT_NAMES.items()}
+_DTYPE_OF_SAFETENSORS_NAME = {name: dtype for dtype, name in SAFETENSORS_NAMES.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,10 +49,11 @@ class Column:
                 "columns.name",
                 f"{name[:MAX_NAME_LENGTH]!r} is not 1 to {MAX_NAME_LENGTH} printable characters",
             )
-        if self.dtype not in FORMAT_NAMES:
+        if self.dtype not in SAFETENSORS_NAMES:
             raise invalid(
                 "columns.dtype",
-                f"column {name!r} is of type {self.dtype}; datasets have {', '.join(FORMAT_NAMES)}",
+                f"column {name!r} is of type {self.dtype}; datasets have "
+                + ", ".join(SAFETENSORS_NAMES),
             )
         if len(self.shape) > MAX_DIMENSIONS or any(not 0 < size < 2**48 for size in self.shape):
             raise invalid(
@@ -145,7 +126,7 @@ class Schema:
         for column in self.columns:
             end = begin + self.num_samples * column.sample_bytes
             entries[column.name] = {
-                "dtype": FORMAT_NAMES[column.dtype],
+                "dtype": SAFETENSORS_NAMES[column.dtype],
                 "shape": [self.num_samples, *column.shape],
                 "data_offsets": [begin, end],
             }
@@ -234,7 +215,7 @@ def _entry(name: str, entry: Any) -> tuple[str, list[int], int, int]:
     numbers = [*shape, begin, end] if isinstance(shape, list) else [None]
     if not all(type(number) is int and number >= 0 for number in numbers):
         raise ValueError(f"tensor {name!r} has sizes or offsets that are no numbers")
-    dtype = _DTYPE_OF_FORMAT_NAME.get(format_name)
+    dtype = _DTYPE_OF_SAFETENSORS_NAME.get(format_name)
     if dtype is None:
         raise ValueError(f"tensor {name!r} has the element type {format_name}")
     return dtype, shape, begin, end
