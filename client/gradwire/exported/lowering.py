@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from gradwire.errors import CaptureError
-from gradwire.recorder.keys import Atom, Key, OperationKey, encode, message
+from gradwire.recorder.keys import Atom, Key, OperationKey, encode, program_message
 from gradwire.types import CONSTANTS, DTYPES, device
 from gradwire.v1 import values_pb2
 from gradwire.v1.catalog import ARITHMETIC, ATEN
@@ -57,18 +57,7 @@ class Lowering:
     def program(self, graph_module: torch.fx.GraphModule, num_inputs: int) -> values_pb2.Program:
         """Returns the program of a graph; its outputs are those of the graph, in order."""
         outputs = self._graph(graph_module, {})
-        return values_pb2.Program(
-            num_inputs=num_inputs,
-            operations=[
-                values_pb2.Operation(
-                    name=name,
-                    args=[message(key) for key in args],
-                    kwargs={keyword: message(key) for keyword, key in kwargs},
-                )
-                for name, args, kwargs in self._operations
-            ],
-            outputs=[message(key) for key in outputs],
-        )
+        return program_message(self._operations, num_inputs, outputs)
 
     def _graph(
         self, graph_module: torch.fx.GraphModule, known: dict[torch.fx.Node, Key]

@@ -6,7 +6,7 @@ Everything that Python calls equal but torch does not (``1``, ``1.0`` and ``True
 ``-0.0``) has keys that differ.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from types import FunctionType
 from typing import Any
 
@@ -191,7 +191,9 @@ def _messages(keys: tuple[Any, ...]) -> values_pb2.ValueList:
     return values_pb2.ValueList(values=[message(key) for key in keys])
 
 
-def program_message(operations: tuple[OperationKey, ...], num_inputs: int) -> values_pb2.Program:
+def program_message(
+    operations: Iterable[OperationKey], num_inputs: int, outputs: Iterable[Key] = ()
+) -> values_pb2.Program:
     """Returns the wire form of recorded operations."""
     return values_pb2.Program(
         num_inputs=num_inputs,
@@ -203,4 +205,5 @@ def program_message(operations: tuple[OperationKey, ...], num_inputs: int) -> va
             )
             for name, args, kwargs in operations
         ],
+        outputs=[message(key) for key in outputs],
     )

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gradwire.recorder.keys import INPUTS, RESULTS, Atom, Key, OperationKey, encode, program_message
-from gradwire.recorder.keys import message as value_message
 from gradwire.recorder.slots import FAILED, PENDING, Remote, Slot, remote_of
 from gradwire.types import Size
 from gradwire.v1 import values_pb2
@@ -95,9 +94,8 @@ class Trace:
 
     def program(self, outputs: Sequence[Any]) -> values_pb2.Program:
         """Returns the program of everything collected, which returns `outputs`."""
-        message = program_message(tuple(self._operations), self._num_inputs)
-        message.outputs.extend(value_message(encode(output, self._reference)) for output in outputs)
-        return message
+        keys = [encode(output, self._reference) for output in outputs]
+        return program_message(self._operations, self._num_inputs, keys)
 
     def _append(self, name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Atom:
         key: OperationKey = (
