@@ -45,7 +45,6 @@ CONSTANTS: dict[str, Any] = {
 }
 NAME_OF_CONSTANT: dict[Any, str] = {constant: name for name, constant in CONSTANTS.items()}
 
-EncodedLeaf = values_pb2.Tensor | values_pb2.Description
 INT64_MIN, INT64_MAX = -(1 << 63), (1 << 63) - 1
 SMALL_BYTES = 16 * 1024
 """Below this it is cheaper to copy twice than to look where the elements are."""
