@@ -6,7 +6,6 @@ a process on this host.
 
 import asyncio
 import itertools
-import os
 import socket
 import time
 from collections import deque
@@ -17,6 +16,7 @@ from io import BytesIO
 from typing import Protocol
 
 from gradwire_server.workers.frames import HEADER, Frame, FrameKind, encode_header
+from gradwire_server.workers.polling import Polling
 
 READ_BYTES = 64 * 1024
 """How much to read at once; a longer payload is received in place instead."""
@@ -24,7 +24,7 @@ READ_BYTES = 64 * 1024
 MAX_PAYLOAD_BYTES = 1 << 40
 """A longer payload means that the other end does not speak frames."""
 
-PROMPT_SECONDS = 0.0002
+PROMPT_SECONDS = 0.0004
 """Within what time a worker answers small commands."""
 
 _LAST_FRAMES = frozenset({FrameKind.REPLY, FrameKind.END, FrameKind.FAILURE})
@@ -140,8 +140,7 @@ class SocketLink:
         self._outbox: deque[memoryview] = deque()
         self._tail = b""
         self._large: _LargeFrame | None = None
-        self._prompt_seconds = prompt_seconds
-        self._answers_promptly = False
+        self._polling = Polling(prompt_seconds)
         self._sent_time = 0.0
         self._loop.add_reader(connected.fileno(), self._on_readable)
 
@@ -161,8 +160,8 @@ class SocketLink:
             self._sent_time = time.perf_counter()
             frame.call = number
             self.send(frame)
-            if self._answers_promptly and len(self._pending) == 1 and not self._outbox:
-                self._wait_promptly()
+            if len(self._pending) == 1 and not self._outbox:
+                self._poll()
         return PendingCall(reply=reply, cancel=partial(self._cancel, number))
 
     def stream(self, frame: Frame) -> PendingStream:
@@ -223,16 +222,10 @@ class SocketLink:
         if call in self._pending:
             self.send(Frame(kind=FrameKind.CANCEL, call=call))
 
-    def _wait_promptly(self) -> None:
-        # Being woken takes longer than the answer; whoever else wants the core gets it.
-        give_up_time = self._sent_time + self._prompt_seconds
-        while self._pending and not self.lost:
-            if self._on_readable():
-                continue
-            if time.perf_counter() > give_up_time:
-                self._answers_promptly = False
-                return
-            os.sched_yield()
+    def _poll(self) -> None:
+        while self._pending and not self.lost and self._polling.goes_on(self._sent_time):
+            if not self._on_readable():
+                self._polling.leave_core()
 
     def _on_writable(self) -> None:
         try:
@@ -317,8 +310,7 @@ class SocketLink:
         else:
             waiting = self._pending.pop(frame.call, None)
             if not self._pending:
-                taken_seconds = time.perf_counter() - self._sent_time
-                self._answers_promptly = taken_seconds < self._prompt_seconds
+                self._polling.waited(time.perf_counter() - self._sent_time)
         if isinstance(waiting, PendingStream):
             waiting.deliver(frame)
         elif waiting is not None and not waiting.done():

@@ -26,6 +26,7 @@ from gradwire_server.limits import Limits
 from gradwire_server.log import configure_logging
 from gradwire_server.storage import Storage, StorageConfig
 from gradwire_server.workers.frames import HEADER, Frame, FrameKind, encode_header
+from gradwire_server.workers.polling import Polling
 from gradwire_server.workers.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
@@ -33,6 +34,8 @@ log = structlog.get_logger(__name__)
 CHUNK_BYTES = 256 * 1024
 LOOK_SECONDS = 0.0005
 """How long a worker that has something to do computes before it looks for new frames."""
+PROMPT_SECONDS = 0.001
+"""Within what time a caller that waits for each answer comes with the next command."""
 SMALL_PAYLOAD_BYTES = 64 * 1024
 """Up to here header and payload are joined and sent at once."""
 
@@ -43,6 +46,7 @@ class Connection:
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
         self._buffer = bytearray()
+        self._polling = Polling(PROMPT_SECONDS)
 
     def send(self, frame: Frame) -> None:
         """Sends a frame, waiting until the socket has taken all of it."""
@@ -63,7 +67,7 @@ class Connection:
             EOFError: The other end is gone.
         """
         try:
-            chunk = self._socket.recv(CHUNK_BYTES, 0 if wait else socket.MSG_DONTWAIT)
+            chunk = self._wait() if wait else self._socket.recv(CHUNK_BYTES, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return
         if not chunk:
@@ -85,6 +89,20 @@ class Connection:
                 payload=bytes(memoryview(self._buffer)[start:end]),
             )
             del self._buffer[:end]
+
+    def _wait(self) -> bytes:
+        """Returns what arrives next; empty if the other end is gone."""
+        began = time.perf_counter()
+        chunk = None
+        while chunk is None and self._polling.goes_on(began):
+            try:
+                chunk = self._socket.recv(CHUNK_BYTES, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                self._polling.leave_core()
+        if chunk is None:
+            chunk = self._socket.recv(CHUNK_BYTES)
+        self._polling.waited(time.perf_counter() - began)
+        return chunk
 
     def _fill(self, size: int) -> None:
         """Receives straight into the buffer until it holds `size` bytes."""
