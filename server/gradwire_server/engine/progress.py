@@ -4,6 +4,7 @@ import math
 import resource
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ MIN_INTERVAL_SECONDS = 0.1
 MAX_UNREPORTED_STEPS = 100_000
 """After so many steps a report is due whatever the interval, lest the losses fill the memory."""
 
+Events = Sequence[runs_pb2.RunEvent]
 Position = tuple[int, int]
 """A step, and what of that step: an index into `RANKS`."""
 RANKS = ("started", "progress", "warning", "validation", "checkpoint", "ended")

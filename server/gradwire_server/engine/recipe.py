@@ -1,19 +1,16 @@
 """How a run trains, taken from its request and checked."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from gradwire.v1 import catalog, runs_pb2
+from gradwire.v1 import runs_pb2
 from gradwire_server.engine.batches import Batches
-from gradwire_server.engine.callbacks import Callback
-from gradwire_server.engine.failures import operation
 from gradwire_server.engine.metrics import LESS_IS_BETTER
 from gradwire_server.engine.optimizers import needs_closure
-from gradwire_server.engine.session import Session
 from gradwire_server.engine.snapshot import register
 from gradwire_server.engine.steps import require_clip_norm
 from gradwire_server.engine.streams import StreamBatches
@@ -22,7 +19,8 @@ from gradwire_server.errors import invalid
 DEFAULT_CHECKPOINT_SECONDS = 60.0
 DEFAULT_KEEP_LAST = 2
 
-Scheduler = torch.optim.lr_scheduler.LRScheduler
+Watched = Callable[[str], float]
+"""Returns the latest value of a name that can be monitored."""
 
 
 @register
@@ -34,9 +32,9 @@ class Monitor:
     sign: float
     """-1 if less is better, 1 if more is."""
 
-    def score(self, values: dict[str, float]) -> float:
+    def score(self, watched: Watched) -> float:
         """Returns a number that is larger for better values; NaN is worse than anything."""
-        score = self.sign * values[self.name]
+        score = self.sign * watched(self.name)
         return -math.inf if math.isnan(score) else score
 
 
@@ -106,8 +104,8 @@ def read_recipe(
         if request.HasField("clip_grad_norm")
         else None,
         clip_grad_value=clip_value,
-        precision=_one_of(request.precision, runs_pb2.Precision, "precision"),
-        on_nonfinite=_one_of(request.on_nonfinite, runs_pb2.OnNonFinite, "on_nonfinite")
+        precision=one_of(request.precision, runs_pb2.Precision, "precision"),
+        on_nonfinite=one_of(request.on_nonfinite, runs_pb2.OnNonFinite, "on_nonfinite")
         or runs_pb2.ON_NON_FINITE_RAISE,
         validate_every_steps=_at_least(request.validation.every_steps, "validation.every_steps", 0),
         scheduler_monitor=_monitor(request.scheduler.monitor, 0, monitored, "scheduler.monitor"),
@@ -128,55 +126,6 @@ def read_recipe(
         if policy.keep_best
         else None,
         exact=request.exact,
-    )
-
-
-def build_scheduler(
-    session: Session,
-    request: runs_pb2.TrainRequest,
-    optimizer: torch.optim.Optimizer,
-) -> tuple[Scheduler | None, bool]:
-    """Returns the scheduler of a request, and whether it steps with each optimizer step."""
-    if not request.HasField("scheduler"):
-        return None, False
-    spec = request.scheduler
-    if spec.handle:
-        scheduler = session.value(spec.handle, "scheduler.handle")
-        if not isinstance(scheduler, Scheduler):
-            raise invalid("scheduler.handle", f"handle {spec.handle} is not a scheduler")
-    else:
-        construct = session.registry.constructor(spec.type, "scheduler.type", catalog.SCHEDULERS)
-        kwargs = session.decode_map(spec.kwargs, "scheduler.kwargs")
-        with operation(spec.type):
-            scheduler = construct(optimizer, **kwargs)
-    if _calls_back(scheduler):
-        raise invalid(
-            "scheduler",
-            f"{type(scheduler).__name__} calls a function of the program, which a run goes on "
-            "without; take one that needs none, such as CosineAnnealingLR or SequentialLR, or "
-            "step it in a loop of your own",
-        )
-    if scheduler.optimizer is not optimizer:
-        raise invalid("scheduler", "changes the learning rate of another optimizer")
-    _one_of(spec.interval, runs_pb2.SchedulerInterval, "scheduler.interval")
-    if spec.interval:
-        return scheduler, spec.interval == runs_pb2.SCHEDULER_INTERVAL_STEP
-    by_step = isinstance(
-        scheduler, torch.optim.lr_scheduler.OneCycleLR | torch.optim.lr_scheduler.CyclicLR
-    )
-    return scheduler, by_step or not request.epochs
-
-
-def _calls_back(scheduler: Any) -> bool:
-    """Whether a scheduler, or one that it consists of, calls a function of the client."""
-    held = [
-        value
-        for values in vars(scheduler).values()
-        for value in (values if isinstance(values, list) else [values])
-    ]
-    return any(
-        isinstance(value, Callback) or (isinstance(value, Scheduler) and _calls_back(value))
-        for value in held
     )
 
 
@@ -227,7 +176,8 @@ def _not_negative(value: float, path: str) -> float:
     return value
 
 
-def _one_of(value: int, kind: Any, path: str) -> int:
+def one_of(value: int, kind: Any, path: str) -> int:
+    """Returns a value of an enumeration; raises if it is none."""
     if value not in kind.values():
         raise invalid(path, f"{value} is none of {', '.join(kind.keys())}")
     return value

@@ -10,7 +10,7 @@ import torch
 from google.protobuf.message import Message
 
 from gradwire.v1 import checkpoints_pb2, models_pb2, runs_pb2, server_pb2, sessions_pb2
-from gradwire_server.engine import feeds, keeping, models, passes, states, steps, tensors, training
+from gradwire_server.engine import feeds, keeping, models, passes, running, states, steps, tensors
 from gradwire_server.engine.callables import Callables
 from gradwire_server.engine.failures import operation
 from gradwire_server.engine.intrinsics import Intrinsics
@@ -107,11 +107,11 @@ SESSION_VERBS: dict[str, Unary | Waiting | Streaming] = {
     "Step": Unary(models_pb2.StepRequest, steps.step),
     "FetchTensors": Unary(models_pb2.FetchTensorsRequest, tensors.fetch_tensors),
     "SetTensors": Unary(models_pb2.SetTensorsRequest, tensors.set_tensors),
-    "Train": Streaming(runs_pb2.TrainRequest, training.train),
+    "Train": Streaming(runs_pb2.TrainRequest, running.train),
     "FeedRun": Waiting(runs_pb2.FeedRunRequest, feeds.feed_run),
-    "ResumeRun": Streaming(runs_pb2.ResumeRunRequest, training.resume_run),
-    "CancelRun": Unary(runs_pb2.CancelRunRequest, training.cancel_run),
-    "PauseRun": Unary(runs_pb2.PauseRunRequest, training.pause_run),
+    "ResumeRun": Streaming(runs_pb2.ResumeRunRequest, running.resume_run),
+    "CancelRun": Unary(runs_pb2.CancelRunRequest, running.cancel_run),
+    "PauseRun": Unary(runs_pb2.PauseRunRequest, running.pause_run),
     "CreateCheckpoint": Unary(checkpoints_pb2.CreateCheckpointRequest, keeping.create_checkpoint),
     "ParkSession": Unary(checkpoints_pb2.Checkpoint, keeping.park_session),
     "RestoreCheckpoint": Unary(

@@ -1,0 +1,135 @@
+"""The checkpoints of a run: when one is written, and what of that is told."""
+
+import time
+from typing import Any
+
+from gradwire.v1 import runs_pb2
+from gradwire_server.engine.checkpoints import write_checkpoint
+from gradwire_server.engine.keeping import require_client_state
+from gradwire_server.engine.progress import Events, Progress
+from gradwire_server.engine.recipe import Recipe
+from gradwire_server.engine.session import Session
+from gradwire_server.engine.snapshot import Optional, register
+from gradwire_server.errors import GradwireError, Reason
+from gradwire_server.storage.checkpoints import checkpoint_name, expiry
+
+RETRY_SECONDS = 10.0
+"""How long a run waits after a checkpoint that could not be written; it warns of the first only."""
+
+
+@register
+class Saver:
+    """Writes the checkpoints of a run.
+
+    Args:
+        session: The session.
+        request: Names the run, and what its client wants to find again.
+        recipe: The recipe.
+        progress: Where it is told.
+
+    Raises:
+        GradwireError: What the client wants to find again is too large, or not there.
+    """
+
+    def __init__(
+        self, session: Session, request: runs_pb2.TrainRequest, recipe: Recipe, progress: Progress
+    ) -> None:
+        require_client_state(request.client_state)
+        self._run = request.run
+        self._recipe = recipe
+        self._progress = progress
+        self._client_state = request.client_state
+        self._kept = Optional(
+            (handle, session.value(handle, f"kept_handles[{index}]"))
+            for index, handle in enumerate(request.kept_handles)
+        )
+        self._step = -1
+        self._written_at = 0.0
+        self._retry_at = 0.0
+        self._refused = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_written_at": 0.0, "_retry_at": 0.0}
+
+    def begin(self) -> None:
+        """Begins to count the time, or goes on after a rest or from a checkpoint."""
+        self._written_at = time.monotonic()
+
+    def is_due(self) -> bool:
+        """Whether the recipe wants one of this step, whatever else is."""
+        recipe = self._recipe
+        if (
+            recipe.checkpoint_every_steps
+            and not self._progress.step % recipe.checkpoint_every_steps
+        ):
+            return True
+        passed = time.monotonic() - self._written_at
+        return bool(recipe.checkpoint_every_seconds) and passed >= recipe.checkpoint_every_seconds
+
+    def is_able(self) -> bool:
+        """Whether it is to be tried, or was refused a moment ago."""
+        return time.monotonic() >= self._retry_at
+
+    def forget(self) -> None:
+        """Lets one be written of this step once more."""
+        self._step = -1
+
+    def write(self, session: Session, values: dict[str, float], *, best: bool = False) -> Events:
+        """Writes a checkpoint if the run keeps some and has none of this step.
+
+        Args:
+            session: The session, which is the active one.
+            values: Those of the last evaluation.
+            best: Whether it is the best.
+
+        Returns:
+            The events that tell of it.
+
+        Raises:
+            GradwireError: The first one of the run could not be written.
+        """
+        recipe, progress = self._recipe, self._progress
+        step = progress.step
+        self._written_at = time.monotonic()
+        keeps = recipe.keeps_checkpoints and self._run
+        if not keeps or progress.is_repeating() or self._step == step:
+            return []
+        before, self._step = self._step, step
+        name = checkpoint_name(self._run.removeprefix("runs/"), step)
+        try:
+            manifest = write_checkpoint(
+                session.storage,
+                session,
+                name,
+                kept=self._kept,
+                client_state=self._client_state,
+                run=self._run,
+                step=step,
+                values=values,
+                expire_seconds=expiry(recipe.checkpoint_ttl_seconds),
+            )
+        except GradwireError as error:
+            self._step = before
+            if not step and error.reason is not Reason.NO_CHECKPOINT:
+                raise
+            self._retry_at = time.monotonic() + RETRY_SECONDS
+            if self._refused:
+                return []
+            self._refused = True
+            return progress.tell(
+                warning=runs_pb2.RunWarning(
+                    reason=error.reason,
+                    message=f"no checkpoint was written at step {step}: {error.message}",
+                    step=step,
+                )
+            )
+        self._refused = False
+        return progress.tell(
+            checkpoint=runs_pb2.RunCheckpoint(
+                name=name,
+                step=step,
+                num_bytes=manifest.num_bytes,
+                best=best,
+                keep_last=recipe.keep_last,
+            )
+        )
