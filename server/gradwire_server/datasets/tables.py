@@ -39,6 +39,7 @@ class MappedFile:
             self.schema, offsets = read_header(file, path.stat().st_size)
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._rows: dict[str, Rows] = {}
+        self._may_stay = len(self._map) <= RESIDENT_BYTES
         self._touched_bytes = 0
         for column in self.schema.columns:
             rows: Rows = np.frombuffer(
@@ -58,7 +59,7 @@ class MappedFile:
         else:
             taken = rows.take(samples, axis=0)
             self._touched_bytes += len(taken) * max(rows.shape[1], FAULT_BYTES)
-        if self._touched_bytes > RESIDENT_BYTES:
+        if self._touched_bytes > RESIDENT_BYTES and not self._may_stay:
             self._map.madvise(mmap.MADV_DONTNEED)
             self._touched_bytes = 0
         return taken

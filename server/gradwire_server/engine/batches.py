@@ -1,5 +1,6 @@
 """The data of a run, in the order in which torch's DataLoader would give it."""
 
+from collections import deque
 from collections.abc import Sequence
 
 import torch
@@ -9,6 +10,12 @@ from gradwire_server.engine.snapshot import register
 from gradwire_server.engine.sources import Batch, Source
 from gradwire_server.engine.transforms import Transform
 from gradwire_server.errors import invalid
+
+AHEAD_BYTES = 128 * 1024
+"""How much may be read at once for batches to come."""
+
+MAX_AHEAD = 64
+"""How many batches may be read at once."""
 
 
 @register
@@ -25,6 +32,9 @@ class Batches:
         shuffle: Whether each epoch has a random order of its own.
         drop_last: Whether to leave out an incomplete last batch.
         transform: What becomes of each batch before the model sees it, if anything.
+        ahead: Whether small batches are read several at once. They are parts of one tensor each
+            then, and lie elsewhere in memory than torch's own would, which the last bits of what is
+            computed of them may depend on.
 
     Attributes:
         source: As given.
@@ -44,6 +54,7 @@ class Batches:
         shuffle: bool,
         drop_last: bool,
         transform: Transform | None = None,
+        ahead: bool = False,
     ) -> None:
         self.source = source
         self.transform = transform
@@ -59,6 +70,11 @@ class Batches:
         self._shuffle = shuffle
         self._seed = 0
         self._order: torch.Tensor | None = None
+        self._reads_ahead = ahead
+        self._num_ahead = 1
+        self._ahead: deque[Batch] = deque()
+        self._next = 0
+        """The batch that is the first of those read ahead."""
 
     @property
     def tensors(self) -> Sequence[torch.Tensor]:
@@ -99,24 +115,43 @@ class Batches:
         if self._shuffle:
             self._seed = draw_seed()
         self._order = None
+        self._ahead.clear()
 
     def batch(self, index: int) -> Batch:
         """Returns the inputs and the targets of a batch of this epoch, by its index from 0."""
-        chosen: torch.Tensor | slice = slice(
-            index * self._batch_size, (index + 1) * self._batch_size
-        )
+        if not self._ahead or index != self._next:
+            self._read(index)
+        batch = self._ahead.popleft()
+        self._next = index + 1
+        return batch if self.transform is None else self.transform.apply(batch)
+
+    def _read(self, index: int) -> None:
+        """Reads a batch, and those after it that are small enough to be read with it."""
+        begin = index * self._batch_size
+        chosen: torch.Tensor | slice = slice(begin, begin + self._num_ahead * self._batch_size)
         if self._shuffle:
             if self._order is None:
                 generator = torch.Generator()
                 generator.manual_seed(self._seed)
                 self._order = torch.randperm(self.num_samples, generator=generator)
             chosen = self._order[chosen]
-        batch = self.source.take(chosen)
-        return batch if self.transform is None else self.transform.apply(batch)
+        inputs, targets = self.source.take(chosen)
+        if self._num_ahead == 1:
+            self._ahead = deque([(inputs, targets)])
+        else:
+            parts = zip(
+                *(tensor.split(self._batch_size) for tensor in (*inputs, *targets)), strict=True
+            )
+            self._ahead = deque(
+                (list(part[: len(inputs)]), list(part[len(inputs) :])) for part in parts
+            )
+        if self._reads_ahead:
+            num_bytes = sum(tensor.nbytes for tensor in (*inputs, *targets)) // len(self._ahead)
+            self._num_ahead = max(1, min(MAX_AHEAD, AHEAD_BYTES // max(num_bytes, 1)))
 
     def __getstate__(self) -> dict[str, object]:
-        # The order follows from the seed.
-        return {**vars(self), "_order": None}
+        # The order follows from the seed, and what was read ahead from the order.
+        return {**vars(self), "_order": None, "_ahead": deque()}
 
 
 def draw_seed() -> int:

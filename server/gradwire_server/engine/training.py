@@ -374,6 +374,7 @@ def _build_batches(session: Session, request: runs_pb2.TrainRequest) -> Batches 
         shuffle=request.shuffle,
         drop_last=request.drop_last,
         transform=transform,
+        ahead=not request.exact,
     )
 
 

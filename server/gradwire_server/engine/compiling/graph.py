@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Part of the hash: a change of what is made of a graph makes all others."""
 
 
