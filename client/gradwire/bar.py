@@ -8,6 +8,7 @@ from tqdm.auto import tqdm
 
 from gradwire.history import History
 from gradwire.v1 import runs_pb2
+from gradwire.v1.events import entries
 
 _FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{unit}]"
 """What there is to tell stands where tqdm has the unit; time left first, as narrow ones are cut."""
@@ -71,7 +72,8 @@ class ProgressBar:
                 self._bar.unit = _facts(history)
                 self._bar.update(history.progress.step - self._bar.n)
             case "warning":
-                self._write(f"warning: {event.warning.message}")
+                for warning in entries(event.warning):
+                    self._write(f"warning: {warning.message}")
             case "state_change":
                 state, reason = history.state, history.reason
                 words = _CHANGES.get((state, reason), state.lower())

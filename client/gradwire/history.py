@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from gradwire.v1 import runs_pb2
+from gradwire.v1.events import entries
 
 
 class History:
@@ -86,18 +87,20 @@ class History:
 
     def _take_validation(self, event: runs_pb2.RunValidation) -> None:
         self.validation = dict(event.values)
-        self._evaluations["validation_step"].append(event.step)
-        self._evaluations["validation_epoch"].append(event.epoch)
-        for name, value in event.values.items():
-            self._evaluations.setdefault(name, []).append(value)
+        for evaluation in entries(event):
+            self._evaluations["validation_step"].append(evaluation.step)
+            self._evaluations["validation_epoch"].append(evaluation.epoch)
+            for name, value in evaluation.values.items():
+                self._evaluations.setdefault(name, []).append(value)
 
     def _take_checkpoint(self, event: runs_pb2.RunCheckpoint) -> None:
-        gone = {*event.dropped, event.name}
-        self.checkpoints = [name for name in self.checkpoints if name not in gone]
-        self.checkpoints.append(event.name)
+        for checkpoint in entries(event):
+            gone = {*checkpoint.dropped, checkpoint.name}
+            self.checkpoints = [name for name in self.checkpoints if name not in gone]
+            self.checkpoints.append(checkpoint.name)
 
     def _take_warning(self, event: runs_pb2.RunWarning) -> None:
-        self.warnings.append(event.message)
+        self.warnings += [warning.message for warning in entries(event)]
 
     def _take_state_change(self, event: runs_pb2.RunStateChange) -> None:
         self.state, self.reason = state_name(event.state), event.reason

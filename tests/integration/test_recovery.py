@@ -12,19 +12,25 @@ import pytest
 import gradwire
 from gradwire.runs import Run
 from gradwire.transport.channel import open_channel
+from gradwire.v1.events import entries
 from tests.processes import ServerProcess, Stubs
 
 SEED = int(os.environ.get("GRADWIRE_KILL_SEED", "0"))
 NUM_KILLS = int(os.environ.get("GRADWIRE_KILLS", "1"))
 """How many kills each test makes; `make test-kill` makes many."""
 
+NUM_STEPS = 1000
+LAST_KILL = 600
+"""Up to where runs are killed; they tell of their steps a few times a second."""
+EVALUATION_STEPS = 50
+
 RECIPE: dict[str, Any] = {
-    "steps": 240,
+    "steps": NUM_STEPS,
     "batch_size": 8,
     "clip_grad_norm": 1.0,
     "ema": 0.9,
     "metrics": ["mae"],
-    "checkpoint": {"every_steps": 7},
+    "checkpoint": {"every_steps": 27},
 }
 
 
@@ -43,8 +49,8 @@ def begin() -> tuple[Any, Run]:
         exact=True,
         loss=nn.MSELoss(),
         optimizer=optimizer,
-        scheduler=gradwire.optim.lr_scheduler.CosineAnnealingLR(optimizer, 240),
-        validation=(inputs, targets),
+        scheduler=gradwire.optim.lr_scheduler.CosineAnnealingLR(optimizer, NUM_STEPS),
+        validation={"data": (inputs, targets), "every_steps": EVALUATION_STEPS},
         wait=False,
         **RECIPE,
     )
@@ -66,7 +72,7 @@ def told_by(run: Run) -> dict[str, Any]:
 
 def assert_whole(run: Run) -> None:
     """Asserts that the events of a run are numbered without a gap, and tell each step once."""
-    numbers, steps = [], 0
+    numbers, steps, evaluated = [], 0, []
     watched = gradwire.runs.attach(run.name)
     assert watched.losses == run.losses
     for event in Stubs(run._server.channel).watch(run.name):
@@ -74,8 +80,11 @@ def assert_whole(run: Run) -> None:
         if event.HasField("progress"):
             steps += len(event.progress.losses)
             assert event.progress.step == steps
+        elif event.HasField("validation"):
+            evaluated += [evaluation.step for evaluation in entries(event.validation)]
     assert numbers == list(range(1, len(numbers) + 1))
-    assert steps == RECIPE["steps"]
+    assert steps == NUM_STEPS
+    assert evaluated == list(range(EVALUATION_STEPS, NUM_STEPS + 1, EVALUATION_STEPS))
 
 
 def wait_for_step(run: Run, step: int) -> None:
@@ -106,7 +115,7 @@ def test_a_run_whose_worker_is_killed_ends_as_an_undisturbed_one(
     ):
         for _ in range(NUM_KILLS):
             model, run = begin()
-            wait_for_step(run, chosen.randrange(200))
+            wait_for_step(run, chosen.randrange(LAST_KILL))
             os.kill(Stubs(channel).workers()[0].pid, signal.SIGKILL)
             run.wait()
 
@@ -124,7 +133,7 @@ def test_a_run_whose_server_ends_goes_on_with_the_next_one(
         server = ServerProcess(tmp_path, threads=1)
         with server, gradwire.connect(server.address) as session:
             model, run = begin()
-            wait_for_step(run, chosen.randrange(200))
+            wait_for_step(run, chosen.randrange(LAST_KILL))
             if graceful:
                 server.stop()
             else:
@@ -173,7 +182,7 @@ def test_a_checkpoint_that_was_tampered_with_is_not_used_but_the_one_before(
         open_channel(server.address) as channel,
     ):
         model, run = begin()
-        wait_for_step(run, 100)
+        next(event for event in run.events() if event.checkpoint.step)
         os.kill(Stubs(channel).workers()[0].pid, signal.SIGSTOP)
         run.refresh()
         newest = run.checkpoints[-1].removeprefix("checkpoints/")

@@ -2,7 +2,6 @@
 
 import gc
 import sys
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -59,26 +58,40 @@ def test_the_history_of_a_run_has_each_step_and_each_evaluation(session: Session
     assert history["mae"].shape == (EPOCHS,)
 
 
-def test_progress_is_told_at_most_ten_times_a_second_and_the_last_numbers_always(
+def test_events_are_ten_a_second_at_most_and_none_of_their_values_is_lost(
     session: Session,
 ) -> None:
     model = gradwire.nn.Linear(1, 1)
-    ones = np.ones((2, 1), np.float32)
+    inputs = np.array([[1.0], [2.0]], np.float32)
+    inputs[1] = np.nan  # each second step is left out, with a warning
     run = gradwire.train(
         model,
-        (ones, ones),
+        (inputs, inputs),
         loss=gradwire.nn.MSELoss(),
         optimizer=gradwire.optim.SGD(model.parameters(), lr=0.01),
-        epochs=300,
+        epochs=200,
+        batch_size=1,
+        shuffle=False,
+        validation=(inputs[:1], inputs[:1]),
+        on_nonfinite="skip",
+        checkpoint={"every_steps": 40, "keep_last": 4},
     )
 
     stub = runs_pb2_grpc.RunServiceStub(session.channel)
     responses = session.stream(stub.WatchRun, runs_pb2.WatchRunRequest(name=run.name))
-    told = [r.event.progress for r in responses if r.event.HasField("progress")]
-    seconds = [progress.elapsed_seconds for progress in told]
-    # The last one brings what is left.
-    assert all(later - earlier > 0.099 for earlier, later in pairwise(seconds[:-1]))
-    assert sum(len(progress.losses) for progress in told) == told[-1].step == 300
+    events = [response.event for response in responses]
+    seconds = [event.time.ToNanoseconds() / 1e9 for event in events]
+    assert all(
+        later - earlier >= 1.0 for earlier, later in zip(seconds, seconds[10:], strict=False)
+    )
+    history = run.history
+    assert len(run.losses) == 400
+    assert history["validation_epoch"].tolist() == list(range(1, 201))
+    assert history["validation_step"].tolist() == list(range(2, 402, 2))
+    assert history["validation_loss"][-1] == run.validation["validation_loss"]
+    assert len(run.warnings) == 200
+    steps = [checkpoint.rpartition("-")[2].lstrip("0") for checkpoint in run.checkpoints]
+    assert steps == ["280", "320", "360", "400"]
 
 
 def test_a_run_becomes_a_table_of_pandas(session: Session) -> None:

@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 
 from gradwire.history import History
 from gradwire.v1 import runs_pb2
+from gradwire.v1.events import entries
 
 
 class Logger(Protocol):
@@ -38,7 +39,7 @@ class Scalar(NamedTuple):
 
 
 def scalars(event: runs_pb2.RunEvent) -> Iterator[Scalar]:
-    """Yields the numbers that an event brings: of each step, and of an evaluation."""
+    """Yields the numbers that an event brings: of each step, and of evaluations."""
     if event.HasField("progress"):
         progress = event.progress
         first = progress.step - len(progress.losses) + 1
@@ -50,8 +51,9 @@ def scalars(event: runs_pb2.RunEvent) -> Iterator[Scalar]:
         yield Scalar(progress.step, "grad_norm", progress.grad_norm)
         yield Scalar(progress.step, "samples_per_second", progress.samples_per_second)
     elif event.HasField("validation"):
-        for name, value in event.validation.values.items():
-            yield Scalar(event.validation.step, name, value)
+        for evaluation in entries(event.validation):
+            for name, value in evaluation.values.items():
+                yield Scalar(evaluation.step, name, value)
 
 
 class Loggers:

@@ -332,7 +332,7 @@ class RunProgress(_message.Message):
     def __init__(self, epoch: _Optional[int] = ..., step: _Optional[int] = ..., losses: _Optional[_Iterable[float]] = ..., mean_loss: _Optional[float] = ..., learning_rates: _Optional[_Iterable[float]] = ..., samples_per_second: _Optional[float] = ..., elapsed_seconds: _Optional[float] = ..., grad_norm: _Optional[float] = ..., remaining_seconds: _Optional[float] = ..., memory_bytes: _Optional[int] = ..., epochs: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class RunValidation(_message.Message):
-    __slots__ = ("epoch", "step", "values")
+    __slots__ = ("epoch", "step", "values", "earlier")
     class ValuesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -343,38 +343,44 @@ class RunValidation(_message.Message):
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     VALUES_FIELD_NUMBER: _ClassVar[int]
+    EARLIER_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     step: int
     values: _containers.ScalarMap[str, float]
-    def __init__(self, epoch: _Optional[int] = ..., step: _Optional[int] = ..., values: _Optional[_Mapping[str, float]] = ...) -> None: ...
+    earlier: _containers.RepeatedCompositeFieldContainer[RunValidation]
+    def __init__(self, epoch: _Optional[int] = ..., step: _Optional[int] = ..., values: _Optional[_Mapping[str, float]] = ..., earlier: _Optional[_Iterable[_Union[RunValidation, _Mapping]]] = ...) -> None: ...
 
 class RunCheckpoint(_message.Message):
-    __slots__ = ("name", "step", "num_bytes", "best", "dropped", "keep_last")
+    __slots__ = ("name", "step", "num_bytes", "best", "dropped", "keep_last", "earlier")
     NAME_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     NUM_BYTES_FIELD_NUMBER: _ClassVar[int]
     BEST_FIELD_NUMBER: _ClassVar[int]
     DROPPED_FIELD_NUMBER: _ClassVar[int]
     KEEP_LAST_FIELD_NUMBER: _ClassVar[int]
+    EARLIER_FIELD_NUMBER: _ClassVar[int]
     name: str
     step: int
     num_bytes: int
     best: bool
     dropped: _containers.RepeatedScalarFieldContainer[str]
     keep_last: int
-    def __init__(self, name: _Optional[str] = ..., step: _Optional[int] = ..., num_bytes: _Optional[int] = ..., best: _Optional[bool] = ..., dropped: _Optional[_Iterable[str]] = ..., keep_last: _Optional[int] = ...) -> None: ...
+    earlier: _containers.RepeatedCompositeFieldContainer[RunCheckpoint]
+    def __init__(self, name: _Optional[str] = ..., step: _Optional[int] = ..., num_bytes: _Optional[int] = ..., best: _Optional[bool] = ..., dropped: _Optional[_Iterable[str]] = ..., keep_last: _Optional[int] = ..., earlier: _Optional[_Iterable[_Union[RunCheckpoint, _Mapping]]] = ...) -> None: ...
 
 class RunWarning(_message.Message):
-    __slots__ = ("reason", "message", "step", "parameters")
+    __slots__ = ("reason", "message", "step", "parameters", "earlier")
     REASON_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    EARLIER_FIELD_NUMBER: _ClassVar[int]
     reason: str
     message: str
     step: int
     parameters: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, reason: _Optional[str] = ..., message: _Optional[str] = ..., step: _Optional[int] = ..., parameters: _Optional[_Iterable[str]] = ...) -> None: ...
+    earlier: _containers.RepeatedCompositeFieldContainer[RunWarning]
+    def __init__(self, reason: _Optional[str] = ..., message: _Optional[str] = ..., step: _Optional[int] = ..., parameters: _Optional[_Iterable[str]] = ..., earlier: _Optional[_Iterable[_Union[RunWarning, _Mapping]]] = ...) -> None: ...
 
 class RunStateChange(_message.Message):
     __slots__ = ("state", "reason", "step")
@@ -546,14 +552,19 @@ class PauseRunResponse(_message.Message):
     def __init__(self, run: _Optional[_Union[Run, _Mapping]] = ...) -> None: ...
 
 class ResumeRunRequest(_message.Message):
-    __slots__ = ("name", "reported_step", "reported_rank")
+    __slots__ = ("name", "reported_steps")
+    class ReportedStepsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     NAME_FIELD_NUMBER: _ClassVar[int]
-    REPORTED_STEP_FIELD_NUMBER: _ClassVar[int]
-    REPORTED_RANK_FIELD_NUMBER: _ClassVar[int]
+    REPORTED_STEPS_FIELD_NUMBER: _ClassVar[int]
     name: str
-    reported_step: int
-    reported_rank: int
-    def __init__(self, name: _Optional[str] = ..., reported_step: _Optional[int] = ..., reported_rank: _Optional[int] = ...) -> None: ...
+    reported_steps: _containers.ScalarMap[str, int]
+    def __init__(self, name: _Optional[str] = ..., reported_steps: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class ResumeRunResponse(_message.Message):
     __slots__ = ("run",)

@@ -24,8 +24,7 @@ def train(session: Session, request: runs_pb2.TrainRequest) -> Turns:
 def resume_run(session: Session, request: runs_pb2.ResumeRunRequest) -> Turns:
     """Goes on with a run that rests in the session."""
     run = find_run(session, request.name)
-    reported = (request.reported_step, request.reported_rank)
-    yield from _kept(session, run, run.resume(session, reported))
+    yield from _kept(session, run, run.resume(session, request.reported_steps))
 
 
 def _kept(session: Session, run: TrainingRun, turns: Turns) -> Turns:

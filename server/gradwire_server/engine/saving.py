@@ -6,7 +6,7 @@ from typing import Any
 from gradwire.v1 import runs_pb2
 from gradwire_server.engine.checkpoints import write_checkpoint
 from gradwire_server.engine.keeping import require_client_state
-from gradwire_server.engine.progress import Events, Progress
+from gradwire_server.engine.progress import Progress
 from gradwire_server.engine.recipe import Recipe
 from gradwire_server.engine.session import Session
 from gradwire_server.engine.snapshot import Optional, register
@@ -43,7 +43,7 @@ class Saver:
             (handle, session.value(handle, f"kept_handles[{index}]"))
             for index, handle in enumerate(request.kept_handles)
         )
-        self._step = -1
+        self._step = self._noted_step = -1
         self._written_at = 0.0
         self._retry_at = 0.0
         self._refused = False
@@ -74,7 +74,7 @@ class Saver:
         """Lets one be written of this step once more."""
         self._step = -1
 
-    def write(self, session: Session, values: dict[str, float], *, best: bool = False) -> Events:
+    def write(self, session: Session, values: dict[str, float], *, best: bool = False) -> None:
         """Writes a checkpoint if the run keeps some and has none of this step.
 
         Args:
@@ -82,18 +82,14 @@ class Saver:
             values: Those of the last evaluation.
             best: Whether it is the best.
 
-        Returns:
-            The events that tell of it.
-
         Raises:
             GradwireError: The first one of the run could not be written.
         """
-        recipe, progress = self._recipe, self._progress
-        step = progress.step
+        recipe, step = self._recipe, self._progress.step
         self._written_at = time.monotonic()
         keeps = recipe.keeps_checkpoints and self._run
-        if not keeps or progress.is_repeating() or self._step == step:
-            return []
+        if not keeps or self._progress.was_told("checkpoint", step) or self._step == step:
+            return
         before, self._step = self._step, step
         name = checkpoint_name(self._run.removeprefix("runs/"), step)
         try:
@@ -110,26 +106,26 @@ class Saver:
             )
         except GradwireError as error:
             self._step = before
-            if not step and error.reason is not Reason.NO_CHECKPOINT:
-                raise
-            self._retry_at = time.monotonic() + RETRY_SECONDS
-            if self._refused:
-                return []
-            self._refused = True
-            return progress.tell(
-                warning=runs_pb2.RunWarning(
-                    reason=error.reason,
-                    message=f"no checkpoint was written at step {step}: {error.message}",
-                    step=step,
-                )
-            )
+            self._refuse(step, error)
+            return
         self._refused = False
-        return progress.tell(
-            checkpoint=runs_pb2.RunCheckpoint(
-                name=name,
+        if self._noted_step < step:
+            self._noted_step = step
+            self._progress.note(
+                "checkpoint",
                 step=step,
+                name=name,
                 num_bytes=manifest.num_bytes,
                 best=best,
                 keep_last=recipe.keep_last,
             )
-        )
+
+    def _refuse(self, step: int, error: GradwireError) -> None:
+        """Warns of the first checkpoint that could not be written."""
+        if not step and error.reason is not Reason.NO_CHECKPOINT:
+            raise error
+        self._retry_at = time.monotonic() + RETRY_SECONDS
+        if not self._refused:
+            message = f"no checkpoint was written at step {step}: {error.message}"
+            self._progress.note("warning", step=step, reason=error.reason.value, message=message)
+        self._refused = True

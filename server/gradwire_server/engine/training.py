@@ -16,7 +16,7 @@ from gradwire_server.engine.failures import operation
 from gradwire_server.engine.judging import Judge
 from gradwire_server.engine.models import Model, find_model, require_optimizer
 from gradwire_server.engine.optimizers import build_optimizer
-from gradwire_server.engine.progress import Events, Position, Progress
+from gradwire_server.engine.progress import Events, Progress, Told
 from gradwire_server.engine.recipe import Recipe, read_recipe, require_possible
 from gradwire_server.engine.saving import Saver
 from gradwire_server.engine.schedules import Schedule, build_schedule
@@ -96,30 +96,29 @@ class TrainingRun:
         """Trains from the start on."""
         self._modes = [part.training for part in self.model.module.modules()]
         self._batches.open(session)
-        yield self.progress.tell(
-            started=runs_pb2.RunStarted(
-                num_samples=self._batches.num_samples,
-                batches_per_epoch=self._batches.num_batches,
-                num_steps=self._known_steps,
-                num_epochs=self._recipe.num_epochs,
-                steps_per_epoch=self._steps_per_epoch,
-                device=str(session.device),
-                display_name=self._display_name,
-                cancel_on_disconnect=self._cancel_on_disconnect,
-                exact=self._recipe.exact,
-            )
+        started = runs_pb2.RunStarted(
+            num_samples=self._batches.num_samples,
+            batches_per_epoch=self._batches.num_batches,
+            num_steps=self._known_steps,
+            num_epochs=self._recipe.num_epochs,
+            steps_per_epoch=self._steps_per_epoch,
+            device=str(session.device),
+            display_name=self._display_name,
+            cancel_on_disconnect=self._cancel_on_disconnect,
+            exact=self._recipe.exact,
         )
+        yield [runs_pb2.RunEvent(started=started)]
         yield from self._follow(session)
 
-    def resume(self, session: Session, reported: Position) -> Turns:
+    def resume(self, session: Session, told: Told) -> Turns:
         """Trains on after a rest or from a checkpoint.
 
         Args:
             session: The session.
-            reported: What was told of it by then.
+            told: What was told of it by then.
         """
         self.wish = ""
-        self.progress.resume(reported)
+        self.progress.resume(told)
         yield from self._follow(session)
 
     def _follow(self, session: Session) -> Turns:
@@ -128,36 +127,27 @@ class TrainingRun:
         held = (self.optimizer, self._batches.tensors, self._judge.best_state or {})
         with session.pinning(*held), self._training():
             if not self.progress.step:
-                yield self._checkpoint(session)
-            while not self._is_done():
+                self._checkpoint(session)
+                yield self._due(session)
+            while not (self._is_done() or self._batches.is_over):
+                if self.wish == "pause":
+                    self._checkpoint(session)
+                    yield self._rest(session)
+                    return
                 if self.wish:
-                    yield self._report(session)
-                    yield self._checkpoint(session)
-                    if self.wish == "pause":
-                        return
                     break
                 if not self._batches.is_ready:
-                    yield None
+                    yield self._due(session) or None
                     continue
-                if self._batches.is_over:
-                    break
                 try:
-                    stepped = self._advance(session)
+                    if self._advance(session):
+                        yield from self._after_step(session)
                 except GradwireError:
-                    yield self._report(session)
+                    yield self._rest(session)
                     raise
-                epoch_ended = self._batch == self._batches.num_batches
-                if stepped and (
-                    self._evaluates(epoch_ended=epoch_ended)
-                    or self._stepper.bad
-                    or self._is_done()
-                    or self.progress.is_due()
-                ):
-                    yield self._report(session)
-                if stepped:
-                    yield from self._after_step(session, epoch_ended=epoch_ended)
-                if time.monotonic() >= session.turn_until:
-                    yield []
+                events = self._due(session)
+                if events or time.monotonic() >= session.turn_until:
+                    yield events
             yield from self._finish(session)
 
     def close(self, session: Session) -> None:
@@ -221,13 +211,14 @@ class TrainingRun:
         every = self._recipe.validate_every_steps
         return self.progress.step % every == 0 if every else epoch_ended or self._is_done()
 
-    def _after_step(self, session: Session, *, epoch_ended: bool) -> Turns:
+    def _after_step(self, session: Session) -> Turns:
         """Does what is due between two steps."""
         if self._stepper.bad:
-            yield self._tell_bad()
+            self._note_bad()
+        epoch_ended = self._batch == self._batches.num_batches
         evaluates = self._evaluates(epoch_ended=epoch_ended)
         if evaluates:
-            yield from self._evaluate()
+            yield from self._evaluate(session)
         if epoch_ended:
             self._step_schedule(per_step=False)
         best = False
@@ -237,12 +228,10 @@ class TrainingRun:
             best = self._judge.is_best(self._watched)
         wanted = best or (self._saver.is_due() and not self._is_done())
         if wanted and self._saver.is_able():
-            if not self.progress.is_repeating():
-                yield self._report(session)
-            yield self._checkpoint(session, best=best)
+            self._checkpoint(session, best=best)
 
-    def _tell_bad(self) -> Events:
-        """Tells of a loss or a gradient that was not finite, and does what the recipe says."""
+    def _note_bad(self) -> None:
+        """Notes a loss or a gradient that was not finite, and does what the recipe says."""
         bad, self._stepper.bad = self._stepper.bad, []
         data, self._stepper.bad_data = self._stepper.bad_data, []
         step = self.progress.step
@@ -259,16 +248,11 @@ class TrainingRun:
             )
         if self._recipe.on_nonfinite == runs_pb2.ON_NON_FINITE_STOP:
             self._end_reason = Reason.NON_FINITE
-        return self.progress.tell(
-            warning=runs_pb2.RunWarning(
-                reason=Reason.NON_FINITE,
-                message=f"{what}; the step was left out",
-                step=step,
-                parameters=bad,
-            )
-        )
+        message = f"{what}; the step was left out"
+        reason = Reason.NON_FINITE.value
+        self.progress.note("warning", step=step, reason=reason, message=message, parameters=bad)
 
-    def _evaluate(self) -> Turns:
+    def _evaluate(self, session: Session) -> Turns:
         assert self._evaluation is not None
         average = self._stepper.average
         module = self.model.module if average is None else average.averaged
@@ -279,30 +263,28 @@ class TrainingRun:
             except StopIteration as stop:
                 self._values = stop.value
                 break
-            yield []
-        self._evaluated_step = self.progress.step
-        yield self.progress.tell(
-            validation=runs_pb2.RunValidation(
-                epoch=self._epoch, step=self.progress.step, values=self._values
-            )
-        )
+            yield self._due(session)
+        self._evaluated_step = step = self.progress.step
+        self.progress.note("validation", step=step, epoch=self._epoch, values=self._values)
 
     def _watched(self, name: str) -> float:
         """Returns the latest value of a name that can be monitored."""
         return self.progress.mean_loss if name == "loss" else self._values.get(name, math.nan)
 
-    def _report(self, session: Session) -> Events:
-        return self.progress.report(float(self._stepper.grad_norm), session.device)
+    def _due(self, session: Session) -> Events:
+        return self.progress.due(self._stepper.grad_norm, session.device)
 
-    def _checkpoint(self, session: Session, *, best: bool = False) -> Events:
-        return self._saver.write(session, self._values, best=best)
+    def _rest(self, session: Session) -> Events:
+        return self.progress.rest(self._stepper.grad_norm, session.device)
+
+    def _checkpoint(self, session: Session, *, best: bool = False) -> None:
+        self._saver.write(session, self._values, best=best)
 
     def _finish(self, session: Session) -> Turns:
-        yield self._report(session)
         cancelled = self.wish == "cancel"
         evaluates = self._evaluation is not None and not cancelled
         if evaluates and self._evaluated_step < self.progress.step:
-            yield from self._evaluate()
+            yield from self._evaluate(session)
         if self._judge.best_state is not None and not cancelled:
             with torch.no_grad(), operation("Train"):
                 self.model.module.load_state_dict(self._judge.best_state)
@@ -311,18 +293,18 @@ class TrainingRun:
         session.runs.pop(self.name, None)
         self.close(session)
         self._saver.forget()
-        yield self._checkpoint(session)
+        self._checkpoint(session)
+        yield self._rest(session)
         state = runs_pb2.RUN_STATE_CANCELLED if cancelled else runs_pb2.RUN_STATE_SUCCEEDED
-        yield self.progress.tell(
-            ended=runs_pb2.RunEnded(
-                num_steps=self.progress.step,
-                mean_loss=self.progress.mean_loss,
-                elapsed_seconds=self.progress.elapsed_seconds,
-                state=state,
-                reason=self._end_reason,
-                moving_average_model=average,
-            )
+        ended = runs_pb2.RunEnded(
+            num_steps=self.progress.step,
+            mean_loss=self.progress.mean_loss,
+            elapsed_seconds=self.progress.elapsed_seconds,
+            state=state,
+            reason=self._end_reason,
+            moving_average_model=average,
         )
+        yield [runs_pb2.RunEvent(ended=ended)]
 
     def _hand_over_average(self, session: Session) -> str:
         """Makes the moving average a model of the session; returns its name, "" without one."""

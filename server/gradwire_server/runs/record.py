@@ -6,11 +6,9 @@ from dataclasses import dataclass, field
 from google.protobuf import json_format
 
 from gradwire.v1 import runs_pb2
+from gradwire.v1.events import entries
 from gradwire_server.errors import Reason
 from gradwire_server.storage import Storage
-
-RANKS = ("started", "progress", "warning", "validation", "checkpoint", "ended")
-"""The order of the events of one step, as the engine has it."""
 
 ENDED = frozenset(
     {runs_pb2.RUN_STATE_SUCCEEDED, runs_pb2.RUN_STATE_FAILED, runs_pb2.RUN_STATE_CANCELLED}
@@ -30,7 +28,7 @@ class Record:
         tenant: Whose it is.
         request_id: The id of the request that began it, if it had one.
         digest: The hash of that request, in hexadecimal digits.
-        reported: Step and rank of the last event, as `gradwire.v1.ResumeRunRequest` has them.
+        reported_steps: Up to which step there are events, by their kinds.
         best: The best checkpoint, if one is kept for that.
     """
 
@@ -40,7 +38,7 @@ class Record:
     tenant: str
     request_id: str = ""
     digest: str = ""
-    reported: tuple[int, int] = (-1, 0)
+    reported_steps: dict[str, int] = field(default_factory=dict)
     best: str = ""
     num_stuck: int = field(default=0)
     """How often the run went on from a checkpoint since it wrote one."""
@@ -67,24 +65,24 @@ class Record:
                 run.steps_per_epoch = event.started.steps_per_epoch
                 run.device = event.started.device
                 run.exact = event.started.exact
-                self._report(0, kind)
             case "progress":
                 progress = event.progress
                 run.step, run.epoch = progress.step, progress.epoch
                 run.mean_loss = progress.mean_loss
                 run.elapsed_seconds = progress.elapsed_seconds
-                self._report(progress.step, kind)
+                self.reported_steps[kind] = progress.step
             case "validation":
                 run.validation.clear()
                 run.validation.update(event.validation.values)
-                self._report(event.validation.step, kind)
+                self.reported_steps[kind] = event.validation.step
             case "warning":
                 # What the front itself warns of is no event of a step.
                 if event.warning.reason != Reason.CHECKPOINT_CORRUPT:
-                    self._report(event.warning.step, kind)
+                    self.reported_steps[kind] = event.warning.step
             case "checkpoint":
-                self._take_checkpoint(event.checkpoint)
-                self._report(event.checkpoint.step, kind)
+                for checkpoint in entries(event.checkpoint):
+                    self._take_checkpoint(checkpoint)
+                self.reported_steps[kind] = event.checkpoint.step
             case "state_change":
                 run.state, run.reason = event.state_change.state, event.state_change.reason
             case "ended":
@@ -93,24 +91,28 @@ class Record:
                 run.elapsed_seconds = ended.elapsed_seconds or run.elapsed_seconds
                 run.end_time.CopyFrom(event.time)
 
-    def kept_after(self, checkpoint: runs_pb2.RunCheckpoint) -> list[str]:
-        """Returns the checkpoints that stay when another is there, oldest first."""
-        names = [name for name in self.run.checkpoints if name != checkpoint.name]
-        names.append(checkpoint.name)
-        best = checkpoint.name if checkpoint.best else self.best
-        kept = set(names[-max(checkpoint.keep_last, 1) :]) | {best}
-        return [name for name in names if name in kept]
+    def choose_dropped(self, event: runs_pb2.RunCheckpoint) -> list[str]:
+        """Says in an event of checkpoints which the policy gives up for each; returns them all."""
+        names, best = list(self.run.checkpoints), self.best
+        dropped: list[str] = []
+        for checkpoint in entries(event):
+            names = [name for name in names if name != checkpoint.name]
+            names.append(checkpoint.name)
+            best = checkpoint.name if checkpoint.best else best
+            kept = {*names[-max(checkpoint.keep_last, 1) :], best}
+            checkpoint.dropped.extend(name for name in names if name not in kept)
+            dropped += checkpoint.dropped
+            names = [name for name in names if name in kept]
+        return dropped
 
     def _take_checkpoint(self, checkpoint: runs_pb2.RunCheckpoint) -> None:
-        kept = self.kept_after(checkpoint)
+        gone = {*checkpoint.dropped, checkpoint.name}
+        kept = [name for name in self.run.checkpoints if name not in gone]
         del self.run.checkpoints[:]
-        self.run.checkpoints.extend(kept)
+        self.run.checkpoints.extend([*kept, checkpoint.name])
         self.num_stuck = 0
         if checkpoint.best:
             self.best = checkpoint.name
-
-    def _report(self, step: int, kind: str) -> None:
-        self.reported = max(self.reported, (step, RANKS.index(kind)))
 
     def save(self, storage: Storage) -> None:
         """Writes the record; blocks."""

@@ -372,8 +372,7 @@ class RunRegistry:
         """Lets a run go on that is in its session."""
         session = run.session
         assert session is not None
-        step, rank = run.record.reported
-        request = runs_pb2.ResumeRunRequest(name=run.name, reported_step=step, reported_rank=rank)
+        request = runs_pb2.ResumeRunRequest(name=run.name, reported_steps=run.record.reported_steps)
         run.tell(
             state_change=runs_pb2.RunStateChange(
                 state=runs_pb2.RUN_STATE_RUNNING, reason=reason, step=run.record.run.step

@@ -5,6 +5,7 @@ import asyncio
 import structlog
 
 from gradwire.v1 import errors_pb2, runs_pb2
+from gradwire.v1.events import entries
 from gradwire_server.errors import GradwireError, Reason
 from gradwire_server.runs.log import EventLog
 from gradwire_server.runs.record import Record
@@ -66,16 +67,16 @@ class Run:
 
     def take(self, event: runs_pb2.RunEvent) -> None:
         """Adds an event to the log."""
+        dropped: list[str] = []
         if event.HasField("checkpoint"):
-            kept = self.record.kept_after(event.checkpoint)
-            dropped = [name for name in self.record.run.checkpoints if name not in kept]
-            event.checkpoint.dropped.extend(dropped)
+            dropped = self.record.choose_dropped(event.checkpoint)
         self.events.append(event)
         self.record.take(event)
         if event.HasField("checkpoint"):
-            self._named_by[event.checkpoint.name] = event.number
-            if event.checkpoint.dropped:
-                self._drop(list(event.checkpoint.dropped))
+            for checkpoint in entries(event.checkpoint):
+                self._named_by[checkpoint.name] = event.number
+        if dropped:
+            self._drop(dropped)
 
     def fail(self, error: GradwireError, failure: bytes = b"") -> None:
         """Ends the run with an error."""

@@ -239,6 +239,8 @@ const KIND_CLASSES = { warning: "busy", started: "good", ended: "good", stateCha
 const values = (map) =>
   Object.entries(map ?? {}).map(([name, value]) => `${name} ${formatLoss(value)}`);
 
+const more = (what) => (what.earlier ? ` (and ${what.earlier.length} before it)` : "");
+
 function describe(kind, what) {
   switch (kind) {
     case "created":
@@ -253,11 +255,11 @@ function describe(kind, what) {
         `mean ${formatLoss(what.meanLoss)}`,
       ].join(", ");
     case "validation":
-      return `step ${formatCount(what.step)}: ${values(what.values).join(", ")}`;
+      return `step ${formatCount(what.step)}: ${values(what.values).join(", ")}${more(what)}`;
     case "checkpoint":
-      return `${what.name} at step ${formatCount(what.step)}${what.best ? ", the best so far" : ""}`;
+      return `${what.name} at step ${formatCount(what.step)}${what.best ? ", the best so far" : ""}${more(what)}`;
     case "warning":
-      return `${what.reason}: ${what.message}`;
+      return `${what.reason}: ${what.message}${more(what)}`;
     case "stateChange":
       return [stateOf(what.state, "RUN_STATE_"), what.reason].filter(Boolean).join(": ");
     case "ended":
