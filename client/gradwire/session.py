@@ -115,6 +115,7 @@ class Session(Recorder):
             token=server.token,
             timeout_seconds=server.timeout_seconds,
             on_lost=self._abandon,
+            before_again=lambda: self._transfers.renew(),  # noqa: PLW0108  # not there yet
         )
         super().__init__(
             created.name,

@@ -179,6 +179,9 @@ class Server:
             log.warning("calls cut off", calls_in_flight=self.traffic.num_calls)
             self.registry.end_all(cut_off())
             self.pool.kill()
+        # While nobody else can listen on the address: who finds another server there has seen that
+        # the memory of this one is gone.
+        self._region_socket.close()
         await self._grpc.stop(LAST_WORDS_SECONDS)
         for task in self._tasks:
             task.cancel()

@@ -175,7 +175,7 @@ class Transfers:
             piece = self._take(len(elements))
             ring = self._outbox.ring
             if piece is not None and ring is not None:
-                ring.view(piece)[:] = elements
+                ring.write(piece, elements)
                 tensor.region.CopyFrom(piece)
                 return
             if self._compression is not None:
@@ -195,10 +195,19 @@ class Transfers:
             self._outbox.send()
 
     def _ring(self) -> Ring | None:
-        if self._sharing is not None:
-            sharing, self._sharing = self._sharing, None
-            self._outbox.ring = sharing.ring()
+        if self._outbox.ring is None and self._sharing is not None:
+            self._outbox.ring = self._sharing.ring()
         return self._outbox.ring
+
+    def renew(self) -> None:
+        """Shares memory with the server anew, if it was started anew. For the stream's thread.
+
+        Raises:
+            GradwireError: The server does not answer, or gives none.
+        """
+        ring, sharing = self._outbox.ring, self._sharing
+        if ring is not None and sharing is not None:
+            sharing.renew(ring)
 
     def _take(self, size_bytes: int) -> values_pb2.RegionSlice | None:
         """Returns a slice of the shared memory, waiting for room; None if there is no memory."""
@@ -265,7 +274,7 @@ class Transfers:
         match tensor.WhichOneof("payload"):
             case "region":
                 assert self._outbox.ring is not None
-                into[:] = np.frombuffer(self._outbox.ring.view(tensor.region), np.uint8)
+                self._outbox.ring.read(tensor.region, into.data)
             case "zstd_data":
                 assert self._compression is not None
                 self._compression.decompress(tensor.zstd_data, into.data)

@@ -42,6 +42,9 @@ LAST_RETRY_SECONDS = 1.0
 _UNTRUSTED = ("CERTIFICATE_VERIFY_FAILED", "Hostname Verification Check failed")
 """What gRPC says of a server whose certificate is not the right one."""
 
+_PASSING = frozenset({"UNAVAILABLE", "SHUTTING_DOWN", "NOT_READY"})
+"""Why a request was not taken that the server may take later, or the next one at its address."""
+
 _STATUS_ERRORS: dict[grpc.StatusCode, type[GradwireError]] = {
     grpc.StatusCode.UNAVAILABLE: ServerUnavailableError,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineError,
@@ -106,17 +109,13 @@ def rpc_error(error: grpc.RpcError, address: str) -> GradwireError:
     )
 
 
-def is_transient(error: grpc.RpcError) -> bool:
-    """Whether the connection failed, so that the same request may be sent once more.
+def is_transient(error: GradwireError) -> bool:
+    """Whether the request that failed so may be sent once more, as it is.
 
-    Only UNAVAILABLE without a reason of the server's own: SESSION_LOST and the like are answers.
-    A server that can't be trusted won't be later either.
+    That is so if nobody answered, or a server that is about to stop or to start: SESSION_LOST and
+    the like are answers. A server that can't be trusted won't be later either.
     """
-    return (
-        error.code() is grpc.StatusCode.UNAVAILABLE
-        and _packed_status(error) is None
-        and not any(sign in (error.details() or "") for sign in _UNTRUSTED)
-    )
+    return error.reason in _PASSING and not any(sign in error.message for sign in _UNTRUSTED)
 
 
 def refused_for(error: grpc.RpcError) -> float | None:
@@ -252,7 +251,8 @@ def call_unary(
                     metadata=(*call_metadata(token), *traced),
                 )
         except grpc.RpcError as error:
-            delay = next(delays, None) if is_transient(error) else refused_for(error)
+            raised = rpc_error(error, address)
+            delay = next(delays, None) if is_transient(raised) else refused_for(error)
             if delay is None or time.monotonic() + delay > deadline:
-                raise rpc_error(error, address) from None
+                raise raised from None
             time.sleep(delay)

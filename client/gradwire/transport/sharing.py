@@ -3,10 +3,17 @@
 import contextlib
 import mmap
 import socket
+import threading
 
-from gradwire.errors import GradwireError
+from gradwire.errors import GradwireError, ServerUnavailableError
 from gradwire.transport.server import Server
-from gradwire.v1 import server_pb2, sessions_pb2, sessions_pb2_grpc, values_pb2
+from gradwire.v1 import (
+    server_pb2,
+    server_pb2_grpc,
+    sessions_pb2,
+    sessions_pb2_grpc,
+    values_pb2,
+)
 from gradwire.v1.regions import claim, socket_address
 
 ALIGNMENT = 64
@@ -18,7 +25,8 @@ RING_BYTES = 32 << 20
 class Ring:
     """A region that is used in turns: what is taken first is given back first.
 
-    Positions count on for ever; their place in the region is their remainder by its size.
+    Positions count on for ever; their place in the region is their remainder by its size. It may
+    be written to and read while another thread renews it.
 
     Args:
         region: The number of the region.
@@ -29,17 +37,32 @@ class Ring:
     def __init__(
         self, region: int, memory: mmap.mmap | bytearray, connection: socket.socket | None = None
     ) -> None:
+        self.region = region
         self.size_bytes = len(memory)
-        self._region = region
         self._memory = memory
         self._view = memoryview(memory)
         self._connection = connection
+        self._lock = threading.Lock()
+        self._closed = False
         self._begin = self._end = 0
 
     @property
     def position(self) -> int:
         """Up to where it is taken; `free` gives everything before back."""
         return self._end
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the server that it was shared with has ended."""
+        with self._lock:
+            if self._connection is None:
+                return False
+            try:
+                return not self._connection.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK)
+            except BlockingIOError:
+                return False
+            except OSError:
+                return True
 
     def take(self, size_bytes: int) -> values_pb2.RegionSlice | None:
         """Returns a slice that nobody uses; None if there is no room before more is given back."""
@@ -54,7 +77,7 @@ class Ring:
             return None
         self._end += skipped + taken
         return values_pb2.RegionSlice(
-            region=self._region, offset=(offset + skipped) % self.size_bytes, size_bytes=size_bytes
+            region=self.region, offset=(offset + skipped) % self.size_bytes, size_bytes=size_bytes
         )
 
     def free(self, position: int) -> None:
@@ -65,25 +88,50 @@ class Ring:
         """Gives back what was taken since: it was never sent."""
         self._end = max(self._begin, position)
 
-    def view(self, piece: values_pb2.RegionSlice) -> memoryview:
-        """Returns the bytes of a slice.
+    def write(self, piece: values_pb2.RegionSlice, elements: memoryview) -> None:
+        """Fills a slice."""
+        with self._lock:
+            self._slice(piece)[:] = elements
+
+    def read(self, piece: values_pb2.RegionSlice, into: memoryview) -> None:
+        """Copies what is in a slice.
 
         Raises:
             ValueError: It is not within the region.
         """
+        with self._lock:
+            into[:] = self._slice(piece)
+
+    def _slice(self, piece: values_pb2.RegionSlice) -> memoryview:
         begin, size = piece.offset, piece.size_bytes
-        if piece.region != self._region or not 0 <= begin <= begin + size <= self.size_bytes:
+        if piece.region != self.region or not 0 <= begin <= begin + size <= self.size_bytes:
             raise ValueError("the server has put a tensor where there is no memory for it")
         return self._view[begin : begin + size]
 
+    def renew(self, memory: mmap.mmap | bytearray, connection: socket.socket) -> None:
+        """Goes on in other memory of the same size, with everything that is in this one."""
+        with self._lock:
+            if self._closed:
+                connection.close()
+                return
+            view = memoryview(memory)
+            view[:] = self._view
+            self._let_go()
+            self._memory, self._view, self._connection = memory, view, connection
+
     def close(self) -> None:
         """Lets go of the memory; the server hears of it."""
+        with self._lock:
+            self._closed = True
+            self._let_go()
+
+    def _let_go(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
         self._view.release()
         if isinstance(self._memory, mmap.mmap):
-            # Somebody may still look at it; it goes with the last view then.
+            # An interrupt may have left a view of it behind; it goes with that then.
             with contextlib.suppress(BufferError):
                 self._memory.close()
 
@@ -102,6 +150,7 @@ class Sharing:
     ) -> None:
         self._session = session
         self._stub = sessions_pb2_grpc.SessionServiceStub(server.channel)
+        self._info_stub = server_pb2_grpc.ServerServiceStub(server.channel)
         self._server = server
         self._size_bytes = min(RING_BYTES, info.limits.max_session_shared_bytes)
         self._address = socket_address(info.region_socket, server.socket_path)
@@ -123,6 +172,35 @@ class Sharing:
             # if it is lost.
             return None
         return Ring(made.region, memory, connection)
+
+    def renew(self, ring: Ring) -> None:
+        """Shares memory with the server anew, if the one that it was shared with has ended.
+
+        Messages and answers that name the region stay good: it has the same number and contents.
+
+        Raises:
+            GradwireError: The server does not answer, or gives none.
+        """
+        if not ring.is_gone:
+            return
+        info = self._server.call(
+            self._info_stub.GetServerInfo, server_pb2.GetServerInfoRequest(), patience_seconds=0.0
+        )
+        address = socket_address(info.region_socket, self._server.socket_path)
+        request = sessions_pb2.CreateRegionRequest(
+            name=self._session, size_bytes=ring.size_bytes, region=ring.region
+        )
+        made = self._server.call(self._stub.CreateRegion, request, patience_seconds=0.0)
+        try:
+            if address is None:
+                raise FileNotFoundError("it has no socket for that")
+            connection, memory = claim(address, made.ticket)
+        except OSError as error:
+            raise ServerUnavailableError(
+                f"the server at {self._server.address} was started anew, and the memory that was "
+                f"shared with the one before can't be shared with it: {error}"
+            ) from error
+        ring.renew(memory, connection)
 
 
 def _reachable(address: str) -> bool:

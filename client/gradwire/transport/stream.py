@@ -1,5 +1,6 @@
 """The Execute stream of one session: many messages in flight, none lost, none run twice."""
 
+import logging
 import threading
 import time
 from collections import deque
@@ -10,10 +11,23 @@ from typing import Any
 
 import grpc
 
-from gradwire.errors import DeadlineError, GradwireError, ServerUnavailableError
-from gradwire.transport.channel import call_metadata, is_transient, retry_delays, rpc_error
+from gradwire.errors import (
+    DeadlineError,
+    GradwireError,
+    ServerUnavailableError,
+    SessionLostError,
+)
+from gradwire.transport.channel import (
+    LAST_RETRY_SECONDS,
+    call_metadata,
+    is_transient,
+    retry_delays,
+    rpc_error,
+)
 from gradwire.transport.tracing import MessageSpan
 from gradwire.v1 import sessions_pb2, sessions_pb2_grpc
+
+log = logging.getLogger(__name__)
 
 _Requests = SimpleQueue[sessions_pb2.ExecuteRequest | None]
 
@@ -21,10 +35,11 @@ _Requests = SimpleQueue[sessions_pb2.ExecuteRequest | None]
 class ExecuteStream:
     """Sends messages in order and receives their answers in order.
 
-    A thread of its own talks to gRPC. When the connection breaks, it connects anew and sends
-    everything unanswered once more; the server knows the messages by their `seq` and runs none of
-    them twice. Whoever waits for an answer waits on a queue, which an interrupt (Ctrl-C) leaves
-    intact; the locks within gRPC would stay taken.
+    A thread of its own talks to gRPC. When the connection breaks, or the server stops, it connects
+    anew and sends everything unanswered once more; the server, and the one that is started in its
+    place, know the messages by their `seq` and run none of them twice. Whoever waits for an answer
+    waits on a queue, which an interrupt (Ctrl-C) leaves intact; the locks within gRPC would stay
+    taken.
 
     Args:
         channel: The channel to the server.
@@ -32,6 +47,7 @@ class ExecuteStream:
         token: What authenticates the caller.
         timeout_seconds: How long to wait for an answer, reconnecting included.
         on_lost: Called with the error when the stream can't go on.
+        before_again: Called before it connects anew; what it raises is as if that had failed.
     """
 
     def __init__(
@@ -42,12 +58,14 @@ class ExecuteStream:
         token: str | None,
         timeout_seconds: float,
         on_lost: Callable[[GradwireError], None],
+        before_again: Callable[[], None] = lambda: None,
     ) -> None:
         self._stub = sessions_pb2_grpc.SessionServiceStub(channel)
         self._address = address
         self._token = token
         self._timeout_seconds = timeout_seconds
         self._on_lost = on_lost
+        self._before_again = before_again
         self._lock = threading.Lock()
         self._unanswered: deque[sessions_pb2.ExecuteRequest] = deque()
         self._spans: dict[int, MessageSpan] = {}
@@ -58,6 +76,8 @@ class ExecuteStream:
         self._end: GradwireError | None = None
         self._call: Any = None
         self._trouble: GradwireError | None = None
+        self._delays: Iterator[float] | None = None
+        self._told = False
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -95,9 +115,6 @@ class ExecuteStream:
                 raise end
         if self._spans and (span := self._spans.pop(seq, None)) is not None:
             span.end()
-        with self._lock:
-            while self._unanswered and self._unanswered[0].seq <= seq:
-                self._unanswered.popleft()
         return self._answers[seq]
 
     def close(self) -> None:
@@ -124,46 +141,90 @@ class ExecuteStream:
 
     def _serve(self) -> None:
         """Connects and receives, again and again, until the stream is closed or can't go on."""
-        delays: Iterator[float] | None = None
-        while self._connect():
+        while (first := self._first_request()) is not None:
+            before = self._trouble
             try:
-                for answer in self._call:
-                    delays = self._trouble = None
-                    if answer.seq >= self._wanted_seq:
-                        self._answers[answer.seq] = answer
-                        self._arrivals.put(None)
-                self._trouble = ServerUnavailableError(
-                    f"the server at {self._address} ended the stream before it answered"
+                if before is not None:
+                    self._before_again()
+                self._exchange(first)
+                trouble: GradwireError = ServerUnavailableError(
+                    f"the server at {self._address} ended the stream before it answered",
+                    reason="UNAVAILABLE",
                 )
             except grpc.RpcError as error:
-                self._trouble = rpc_error(error, self._address)
-                if not is_transient(error):
-                    break
-            delays = delays or retry_delays(time.monotonic() + self._timeout_seconds)
-            delay = next(delays, None)
-            if delay is None or self._closed.wait(delay):
+                trouble = rpc_error(error, self._address)
+            except GradwireError as error:
+                trouble = error
+            if trouble.reason == "SESSION_NOT_FOUND" and before is not None:
+                trouble = SessionLostError(
+                    f"the server at {self._address} could not be reached, and now that it can it "
+                    f"has lost the session: {trouble.message}",
+                    reason="SESSION_LOST",
+                    metadata=trouble.metadata,
+                )
+            self._trouble = trouble
+            if not is_transient(trouble) or not self._pause(trouble):
                 break
         self._end = self._trouble
         self._arrivals.put(None)
 
-    def _connect(self) -> bool:
-        """Opens a call that sends what is unanswered, once there is something; False if closed."""
+    def _first_request(self) -> sessions_pb2.ExecuteRequest | None:
+        """Waits until there is something to send, and returns it; None if the stream is closed."""
         with self._lock:
             self._requests.put(None)
             requests = self._requests = SimpleQueue()
             for request in self._unanswered:
                 requests.put(request)
+            if not self._unanswered:
+                # The time of who waits for an answer begins when somebody does.
+                self._delays = None
             if self._closed.is_set():
-                return False
-        first = requests.get()
-        if first is None:
-            return False
+                return None
+        return requests.get()
+
+    def _exchange(self, first: sessions_pb2.ExecuteRequest) -> None:
+        """Sends what is unanswered and what comes, and takes the answers, until the call ends.
+
+        Raises:
+            grpc.RpcError: Why it ended.
+        """
         with self._lock:
-            if not self._closed.is_set():
-                # The stream belongs to the trace of the message that it was opened for.
-                traced = (("traceparent", first.traceparent),) if first.traceparent else ()
-                self._call = self._stub.Execute(
-                    chain([first], iter(requests.get, None)),
-                    metadata=(*call_metadata(self._token), *traced),
-                )
-        return not self._closed.is_set()
+            if self._closed.is_set():
+                return
+            # The stream belongs to the trace of the message that it was opened for.
+            traced = (("traceparent", first.traceparent),) if first.traceparent else ()
+            self._call = self._stub.Execute(
+                chain([first], iter(self._requests.get, None)),
+                metadata=(*call_metadata(self._token), *traced),
+            )
+        for answer in self._call:
+            if self._trouble is not None:
+                self._recover()
+            if answer.seq >= self._wanted_seq:
+                self._answers[answer.seq] = answer
+                self._arrivals.put(None)
+            # The next server may not have it any more.
+            while self._unanswered and self._unanswered[0].seq <= answer.seq:
+                self._unanswered.popleft()
+
+    def _pause(self, trouble: GradwireError) -> bool:
+        """Waits before the next attempt; False if there is none."""
+        if self._delays is None:
+            self._delays = retry_delays(time.monotonic() + self._timeout_seconds)
+        delay = next(self._delays, None)
+        if delay == LAST_RETRY_SECONDS and not self._told:
+            self._told = True
+            log.warning(
+                "gradwire waits for the server at %s, for %g seconds at most: %s",
+                self._address,
+                self._timeout_seconds,
+                trouble.message,
+            )
+        return delay is not None and not self._closed.wait(delay)
+
+    def _recover(self) -> None:
+        """Notes that the server answers again."""
+        self._delays = self._trouble = None
+        if self._told:
+            self._told = False
+            log.warning("the server at %s answers again", self._address)

@@ -248,12 +248,14 @@ class ReleaseValuesResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class CreateRegionRequest(_message.Message):
-    __slots__ = ("name", "size_bytes")
+    __slots__ = ("name", "size_bytes", "region")
     NAME_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    REGION_FIELD_NUMBER: _ClassVar[int]
     name: str
     size_bytes: int
-    def __init__(self, name: _Optional[str] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+    region: int
+    def __init__(self, name: _Optional[str] = ..., size_bytes: _Optional[int] = ..., region: _Optional[int] = ...) -> None: ...
 
 class CreateRegionResponse(_message.Message):
     __slots__ = ("region", "size_bytes", "ticket")

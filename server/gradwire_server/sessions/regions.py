@@ -7,6 +7,7 @@ and the kernel frees it with the last process that has it. Those who have it can
 
 import asyncio
 import fcntl
+import itertools
 import json
 import os
 import secrets
@@ -73,13 +74,20 @@ class Regions:
         self._quotas = quotas
         self._regions: dict[Session, dict[int, Region]] = {}
         self._tickets: dict[bytes, tuple[Region, bool]] = {}
-        self._last_number = 0
 
     def __len__(self) -> int:
         return sum(map(len, self._regions.values()))
 
-    async def create(self, session: Session, size_bytes: int) -> tuple[Region, bytes]:
+    async def create(
+        self, session: Session, size_bytes: int, *, number: int = 0
+    ) -> tuple[Region, bytes]:
         """Makes a region that worker and client can use; returns it and the client's ticket.
+
+        Args:
+            session: Whose it is.
+            size_bytes: How large it is to be.
+            number: What it is to be called in the session, in place of the one that is called so;
+                any number if 0.
 
         Raises:
             GradwireError: NO_SHARED_MEMORY, INVALID_REQUEST, LIMIT_EXCEEDED, or the session ended.
@@ -88,7 +96,12 @@ class Regions:
             raise no_shared_memory()
         if size_bytes <= 0:
             raise invalid("size_bytes", f"is {size_bytes}; must be positive")
-        region = self._make(session, size_bytes)
+        if number < 0:
+            raise invalid("region", f"is {number}; must be positive, or 0 for any")
+        replaced = self._regions.get(session, {}).get(number)
+        if replaced is not None:
+            self.release(replaced)
+        region = self._make(session, size_bytes, number)
         try:
             await session.settled()
             await self._open_on_worker(region, session.number, session.link)
@@ -149,8 +162,9 @@ class Regions:
             with suppress(GradwireError):
                 await self._open_on_worker(region, number, link)
 
-    def _make(self, session: Session, size_bytes: int) -> Region:
-        held = sum(region.size_bytes for region in self._regions.get(session, {}).values())
+    def _make(self, session: Session, size_bytes: int, number: int) -> Region:
+        regions = self._regions.get(session, {})
+        held = sum(region.size_bytes for region in regions.values())
         limit = self._limits.max_session_shared_bytes
         if held + size_bytes > limit:
             raise quota_exceeded(
@@ -167,9 +181,8 @@ class Regions:
             self._quotas.give_back(Quota.SHARED_BYTES, session.owner, size_bytes)
             log.warning("no shared memory", error=str(error))
             raise no_shared_memory() from None
-        self._last_number += 1
         region = Region(
-            number=self._last_number,
+            number=number or next(n for n in itertools.count(1) if n not in regions),
             size_bytes=size_bytes,
             session=session,
             descriptor=descriptor,

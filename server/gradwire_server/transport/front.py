@@ -112,7 +112,9 @@ class FrontRpcs:
         request = decode(sessions_pb2.CreateRegionRequest, payload)
         note_resource(request.name)
         session = await self._parking.find(request.name)
-        region, ticket = await self._registry.regions.create(session, request.size_bytes)
+        region, ticket = await self._registry.regions.create(
+            session, request.size_bytes, number=request.region
+        )
         response = sessions_pb2.CreateRegionResponse(
             region=region.number, size_bytes=region.size_bytes, ticket=ticket
         )
