@@ -7,7 +7,7 @@ import pytest
 
 from gradwire.v1 import values_pb2
 from tests.safety.caller import Caller, RefusedError, callers, floats, op, result
-from tests.safety.conftest import SmallServer
+from tests.safety.conftest import MAX_SESSION_BYTES, SmallServer
 
 pytestmark = pytest.mark.usefixtures("unharmed")
 
@@ -78,3 +78,24 @@ def test_handles_of_one_session_mean_nothing_in_another(caller: Caller, other: C
     with pytest.raises(RefusedError) as caught:
         other.run(op("torch.neg", values_pb2.Value(handle=5)))
     assert caught.value.reason == "HANDLE_NOT_FOUND"
+
+
+def test_tensors_within_a_program_are_each_sessions_own(caller: Caller, other: Caller) -> None:
+    counting = [op("torch.Tensor.add_", floats([1.0]), 1)]
+    for expected in (floats([2.0]), floats([2.0])):
+        for session in (caller, other):
+            assert session.run(*counting, fetch=[0]) == [expected]
+
+
+def test_the_same_program_counts_against_the_session_that_runs_it(
+    caller: Caller, other: Caller
+) -> None:
+    making = [op("torch.zeros", MAX_SESSION_BYTES // 10)]
+    caller.run(*making)
+    other.run(*making, keep={0: 5})
+    other.run(*making, keep={0: 6})
+    # Twice four bytes of each tenth: a third one is too much, for this session alone.
+    with pytest.raises(RefusedError) as caught:
+        other.run(*making, keep={0: 7})
+    assert caught.value.reason == "LIMIT_EXCEEDED"
+    caller.run(*making, keep={0: 5})

@@ -13,6 +13,7 @@ from torch.utils.hooks import BackwardHook
 from gradwire.v1 import values_pb2
 from gradwire_server.engine.callbacks import MAX_CALLS, Call, Callback, Finished, Request
 from gradwire_server.engine.functions import apply_function
+from gradwire_server.engine.registry import Subject, operations_of
 from gradwire_server.engine.values import class_name, describe_tensor, encode_value
 from gradwire_server.errors import GradwireError, Reason
 
@@ -32,11 +33,6 @@ class Callables:
         self._resolve = resolve
         self._calls: weakref.WeakSet[Call] = weakref.WeakSet()
         self._dead: list[int] = []
-
-    def table(self) -> dict[str, Callable[..., Any]]:
-        """Returns the operations by name."""
-        names = [name for name in vars(type(self)) if not name.startswith("_")]
-        return {f"gradwire.{n}": getattr(self, n) for n in names if n not in ("table", "close")}
 
     def close(self) -> None:
         """Gives up all calls that wait for a callback."""
@@ -175,3 +171,7 @@ def _require_call(call: Any) -> Call:
     if not isinstance(call, Call):
         raise TypeError(f"a {class_name(call)} is no call; gradwire.begin returns one")
     return call
+
+
+OPERATIONS = operations_of(Callables, Subject.CALLABLES, but={"close"})
+"""The operations by name."""

@@ -17,7 +17,6 @@ import torch
 from gradwire_server.access.quotas import Quota
 from gradwire_server.engine.modules import find_member
 from gradwire_server.engine.random_state import RandomState
-from gradwire_server.engine.registry import Registry
 from gradwire_server.engine.session import Session
 from gradwire_server.engine.snapshot import (
     Optional,
@@ -41,8 +40,7 @@ class _Context:
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self.registry: Registry = session.registry
-        self.device = session.device
+        self.scope = session.scope
         self.member = find_member
         self.max_operations = session.limits.max_program_operations
         self.callback = session.callback

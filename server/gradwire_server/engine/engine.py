@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from mmap import mmap
 from typing import Any
+from weakref import WeakValueDictionary
 
 import structlog
 import torch
@@ -17,6 +18,7 @@ from gradwire_server.access.quotas import Quotas
 from gradwire_server.calls import log_name, trace_id
 from gradwire_server.engine.ceiling import Ceiling
 from gradwire_server.engine.compiling import Backend, Compiling
+from gradwire_server.engine.decoding import KnownPrograms
 from gradwire_server.engine.device_figures import device_figures
 from gradwire_server.engine.figures import Figures, Timing
 from gradwire_server.engine.holdings import Holdings
@@ -84,6 +86,7 @@ class Engine:
         self._compiling = None if backend is None else Compiling(backend, counts)
         self._quotas = quotas or Quotas(limits)
         self._holdings = Holdings(self._quotas)
+        self._known: WeakValueDictionary[str, KnownPrograms] = WeakValueDictionary()
         self._active: Session | None = None
         # A response is encoded, copied into its message, and serialised.
         self._ceiling = Ceiling(device, slack_bytes=4 * limits.max_message_bytes)
@@ -115,6 +118,7 @@ class Engine:
             quotas=self._quotas,
             exact=exact,
             compiling=self._compiling,
+            known=self._known.setdefault(tenant, KnownPrograms()),
         )
         self._queues[session_id] = Queue(session, tenant)
         self._holdings.add(tenant, session.budget)
@@ -238,9 +242,9 @@ class Engine:
         else:
             alone = not self._ready and not queue.ready and not queue.parked
             queue.session.turn_until = time.monotonic() + TURN_SECONDS if alone else 0.0
-            if task is not queue.last and not isinstance(task, ExecuteTask):
+            if task.call != queue.last_call and not isinstance(task, ExecuteTask):
                 queue.session.version += 1
-            queue.last = task
+            queue.last_call = task.call
             self._ceiling.lower(queue.session.budget.room_bytes())
             try:
                 more = task.advance()

@@ -7,7 +7,7 @@ import copy
 import inspect
 import math
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, _GeneratorContextManager, contextmanager
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
@@ -21,6 +21,7 @@ from gradwire_server.engine.inside import hooking
 from gradwire_server.engine.memory import Budget, held_bytes
 from gradwire_server.engine.programs import Program
 from gradwire_server.engine.random_state import RandomState
+from gradwire_server.engine.registry import Subject, operations_of
 from gradwire_server.engine.values import class_name, describe_tensor, encode_value
 
 _CONTEXTS = (
@@ -59,17 +60,13 @@ class Intrinsics:
         self._budget = budget
         self._contexts: list[AbstractContextManager[Any]] = []
 
-    def table(self) -> dict[str, Callable[..., Any]]:
-        """Returns the operations by name."""
-        names = [name for name in vars(type(self)) if not name.startswith("_")]
-        return {f"gradwire.{n}": getattr(self, n) for n in names if n not in _NOT_OPERATIONS}
-
     def close_contexts(self) -> None:
         """Leaves all contexts that were entered and not left, innermost first."""
         while self._contexts:
             self._contexts.pop().__exit__(None, None, None)
 
-    def call(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+    @staticmethod
+    def call(function: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Calls a module, or a program as a function of its inputs."""
         if isinstance(function, Program) and not kwargs:
             return function.call(*args)
@@ -104,7 +101,8 @@ class Intrinsics:
         with hooking(module, hooks):
             return self.call(module, *args, **kwargs)
 
-    def getitem(self, sequence: Any, index: Any) -> Any:
+    @staticmethod
+    def getitem(sequence: Any, index: Any) -> Any:
         """Returns an element of a tuple, list or dict that an operation returned."""
         if not isinstance(sequence, tuple | list | dict):
             raise TypeError(f"a {class_name(sequence)} is no tuple, list or dict")
@@ -112,15 +110,18 @@ class Intrinsics:
             raise KeyError(index)
         return operator.getitem(sequence, index)
 
-    def getattr(self, value: Any, path: str) -> Any:
+    @staticmethod
+    def getattr(value: Any, path: str) -> Any:
         """Returns a public attribute by dotted path: a tensor, a module or plain data."""
         return get_attribute(value, path)
 
-    def setattr(self, value: Any, name: str, attribute: Any) -> None:
+    @staticmethod
+    def setattr(value: Any, name: str, attribute: Any) -> None:
         """Sets a public attribute of a tensor, a module, an optimizer or a scheduler."""
         set_attribute(value, name, attribute)
 
-    def parameter(self, data: torch.Tensor, requires_grad: bool = True) -> torch.nn.Parameter:
+    @staticmethod
+    def parameter(data: torch.Tensor, requires_grad: bool = True) -> torch.nn.Parameter:
         """Makes a parameter of a tensor's data."""
         return torch.nn.Parameter(data, requires_grad)
 
@@ -133,13 +134,15 @@ class Intrinsics:
         self._budget.note(result)
         return result
 
-    def copy(self, tensor: torch.Tensor) -> torch.Tensor:
+    @staticmethod
+    def copy(tensor: torch.Tensor) -> torch.Tensor:
         """Returns another tensor or parameter with the same memory, as `copy.copy` does."""
         if not isinstance(tensor, torch.Tensor):
             raise TypeError(f"a {class_name(tensor)} is no tensor")
         return copy.copy(tensor)
 
-    def convert(self, parameter: torch.Tensor, method: str, *args: Any, **kwargs: Any) -> None:
+    @staticmethod
+    def convert(parameter: torch.Tensor, method: str, *args: Any, **kwargs: Any) -> None:
         """Converts a parameter and its gradient in place, as a method of its module would.
 
         Args:
@@ -159,7 +162,8 @@ class Intrinsics:
             parameter.materialize(shape)
             parameter.data.zero_()
 
-    def repr(self, value: Any, **options: Any) -> str:
+    @staticmethod
+    def repr(value: Any, **options: Any) -> str:
         """Returns Python's printout of a value.
 
         Args:
@@ -181,27 +185,33 @@ class Intrinsics:
         finally:
             torch.set_printoptions(profile="default")
 
-    def default_dtype(self, dtype: torch.dtype) -> AbstractContextManager[None]:
+    @staticmethod
+    def default_dtype(dtype: torch.dtype) -> AbstractContextManager[None]:
         """Returns a context in which tensors made of Python floats are of this type."""
         return _default_dtype(dtype)
 
-    def grad_fn(self, tensor: torch.Tensor) -> Any:
+    @staticmethod
+    def grad_fn(tensor: torch.Tensor) -> Any:
         """Returns the node of the autograd graph that made a tensor; None for a leaf."""
         return tensor.grad_fn
 
-    def node_name(self, node: torch.autograd.graph.Node) -> str:
+    @staticmethod
+    def node_name(node: torch.autograd.graph.Node) -> str:
         """Returns the name of a node of the autograd graph."""
         return node.name()
 
-    def next_inputs(self, node: torch.autograd.graph.Node) -> list[int | None]:
+    @staticmethod
+    def next_inputs(node: torch.autograd.graph.Node) -> list[int | None]:
         """Returns for each gradient that a node passes on the input number of the next node."""
         return [None if following is None else number for following, number in node.next_functions]
 
-    def next_node(self, node: torch.autograd.graph.Node, index: int) -> Any:
+    @staticmethod
+    def next_node(node: torch.autograd.graph.Node, index: int) -> Any:
         """Returns one of the nodes that a node passes gradients on to."""
         return node.next_functions[index][0]
 
-    def describe(self, value: Any) -> values_pb2.Value:
+    @staticmethod
+    def describe(value: Any) -> values_pb2.Value:
         """Returns what a value is: structure, shapes, dtypes, and of a module its members."""
         if isinstance(value, torch.nn.Module):
             return encode_value(_describe_module(value), describe_tensor)
@@ -232,22 +242,23 @@ class Intrinsics:
             raise TypeError(f"a {class_name(state)} is not a state of random numbers")
         state.restore(self._device)
 
-    def options(self, optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    @staticmethod
+    def options(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
         """Returns the options of each parameter group, such as `lr`."""
         return [
             {name: value for name, value in group.items() if name != "params"}
             for group in optimizer.param_groups
         ]
 
-    def module_method(self, module: torch.nn.Module, name: str, *args: Any) -> Any:
+    @staticmethod
+    def module_method(module: torch.nn.Module, name: str, *args: Any) -> Any:
         """Calls one of the few methods of modules that compute or change something."""
         if name not in MODULE_METHODS:
             raise AttributeError(f"{name!r} is none of {', '.join(MODULE_METHODS)}")
         return getattr(_require_module(module), name)(*args)
 
-    def set_option(
-        self, optimizer: torch.optim.Optimizer, group: int, name: str, value: Any
-    ) -> None:
+    @staticmethod
+    def set_option(optimizer: torch.optim.Optimizer, group: int, name: str, value: Any) -> None:
         """Sets an option such as `lr` of a parameter group."""
         if name == "params":
             raise AttributeError("params is not an option; add_param_group adds parameters")
@@ -256,7 +267,6 @@ class Intrinsics:
 
 _PRINT_LIMITS = {"threshold": 1_000_000, "edgeitems": 1_000, "linewidth": 10_000, "precision": 100}
 """Printing more than this would take the worker minutes."""
-_NOT_OPERATIONS = frozenset({"table", "close_contexts"})
 
 
 @contextmanager
@@ -311,3 +321,7 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, tuple | list):
         return all(_is_plain(element) for element in value)
     return value is None or isinstance(value, bool | int | float | str | torch.dtype)
+
+
+OPERATIONS = operations_of(Intrinsics, Subject.INTRINSICS, but={"close_contexts"})
+"""The operations by name."""

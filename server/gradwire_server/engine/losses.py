@@ -97,11 +97,16 @@ def _catalog_loss(session: Session, spec: models_pb2.CatalogLoss, path: str) -> 
     kwargs = session.decode_map(spec.kwargs, f"{path}.kwargs")
     function = session.registry.resolve(spec.type, f"{path}.type")
     if is_module:
-        module = None if kwargs else session.plain_losses.get(spec.type)
+        module = None if kwargs else _plain_losses.get(spec.type)
         if module is None:
             with operation(spec.type):
                 module = function(**kwargs)
             if not kwargs:
-                session.plain_losses[spec.type] = module
+                _plain_losses[spec.type] = module
         return module
     return CatalogFunction(function, kwargs)
+
+
+_plain_losses: dict[str, Loss] = {}
+"""The catalog's losses that were asked for without arguments, by name; such a loss has no state, so
+one serves all sessions."""

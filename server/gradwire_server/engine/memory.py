@@ -29,6 +29,8 @@ _STACKS = frozenset({"torch.nn.TransformerEncoder", "torch.nn.TransformerDecoder
 class Measured(ABC):
     """A value that knows how much memory it takes beside tensors."""
 
+    __slots__ = ()
+
     @property
     @abstractmethod
     def num_bytes(self) -> int:
@@ -182,7 +184,6 @@ class Allocating:
     Args:
         name: Its name in the catalog.
         call: What to call.
-        budget: What must have room for the result.
         power: The bytes are surely at most `16 * product of all integer arguments ** power`.
         device: Where the result is to be.
     """
@@ -192,31 +193,35 @@ class Allocating:
         name: str,
         call: Callable[..., Any],
         *,
-        budget: Budget,
         power: int,
         device: torch.device,
     ) -> None:
         self._name = name
         self._call = call
-        self._budget = budget
         self._power = 2 if name in _SQUARE else power
         self._stepped = name in _STEPPED
         self._device = device
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Calls it, on the session's device, after a dry run of what may be large."""
+    def __call__(self, budget: Budget, /, *args: Any, **kwargs: Any) -> Any:
+        """Calls it, on the session's device, after a dry run of what may be large.
+
+        Args:
+            budget: What must have room for the result.
+            args: Its arguments.
+            kwargs: The same by name.
+        """
         if self._name in _STACKS:
-            self._budget.reserve(_stack_bytes(*args, **kwargs), self._name)
+            budget.reserve(_stack_bytes(*args, **kwargs), self._name)
         else:
             product = _product((*args, *kwargs.values()), self._stepped)
             if MAX_ITEMSIZE * product**self._power > QUICK_BYTES:
-                self._budget.reserve(self._dry_run_bytes(args, kwargs), self._name)
+                budget.reserve(self._dry_run_bytes(args, kwargs), self._name)
         if self._device.type == "cpu":
             result = self._call(*args, **kwargs)
         else:
             with self._device:
                 result = self._call(*args, **kwargs)
-        self._budget.note(result)
+        budget.note(result)
         return result
 
     def _dry_run_bytes(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:

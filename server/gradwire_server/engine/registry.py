@@ -1,10 +1,11 @@
 """Looks operations up by name: the only way from a name on the wire to a callable."""
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
+from enum import IntEnum
 from functools import cache, partial
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -66,7 +67,6 @@ def torch_object(name: str) -> Any:
     return value.__get__ if name in catalog.PROPERTIES else value
 
 
-@cache
 def _shared(name: str) -> Callable[..., Any]:
     if name in hot.CALLS:
         return hot.CALLS[name]
@@ -124,25 +124,71 @@ def _operator(name: str, method: Callable[..., Any], *args: Any) -> Any:
     return result
 
 
+class Subject(IntEnum):
+    """What of a session an operation works on: the field of `Subjects`."""
+
+    INTRINSICS = 0
+    CALLABLES = 1
+    BUDGET = 2
+
+
+class Subjects(NamedTuple):
+    """What operations of one session work on, beside their arguments."""
+
+    intrinsics: Any
+    callables: Any
+    budget: Budget
+
+
+class Operation(NamedTuple):
+    """An operation, the same for all sessions.
+
+    Attributes:
+        call: What to call.
+        subject: What of the session is its first argument, before its own; None if it has none.
+    """
+
+    call: Callable[..., Any]
+    subject: Subject | None = None
+
+
+def operations_of(
+    owner: type, subject: Subject, *, but: Collection[str] = ()
+) -> dict[str, Operation]:
+    """Returns the public methods of a class as operations, by name: `gradwire.<method>`.
+
+    Args:
+        owner: The class.
+        subject: Where a session has its instance; static methods need none.
+        but: Those that are no operations.
+    """
+    return {
+        f"gradwire.{name}": Operation(
+            getattr(owner, name), None if isinstance(method, staticmethod) else subject
+        )
+        for name, method in vars(owner).items()
+        if not name.startswith("_") and name not in but
+    }
+
+
 class Registry:
     """The operations of one session.
 
     Args:
-        intrinsics: The session's own operations, by name.
-        budget: What allocations are held against.
+        own: gradwire's own operations, by name.
+        subjects: What the session's operations work on.
         device: Where new tensors and modules are made.
     """
 
     def __init__(
-        self, intrinsics: dict[str, Callable[..., Any]], *, budget: Budget, device: torch.device
+        self, own: Mapping[str, Operation], subjects: Subjects, *, device: torch.device
     ) -> None:
-        self._intrinsics = intrinsics
-        self._budget = budget
+        self.subjects = subjects
+        self._own = own
         self._device = device
-        self._resolved: dict[str, Callable[..., Any]] = {}
 
-    def resolve(self, name: str, path: str) -> Callable[..., Any]:
-        """Returns what to call for an operation.
+    def operation(self, name: str, path: str) -> Operation:
+        """Returns an operation.
 
         Args:
             name: The operation's name.
@@ -151,10 +197,17 @@ class Registry:
         Raises:
             GradwireError: UNKNOWN_NAME, naming the closest names that exist.
         """
-        found = self._resolved.get(name)
-        if found is None:
-            found = self._resolved[name] = self._bind(name, path)
-        return found
+        own = self._own.get(name)
+        if own is not None:
+            return own
+        if name not in KIND_OF_NAME:
+            raise unknown_name(name, path, [*KIND_OF_NAME, *self._own])
+        return _cataloged(name, self._device)
+
+    def resolve(self, name: str, path: str) -> Callable[..., Any]:
+        """Returns what to call for an operation in this session; raises as `operation`."""
+        call, subject = self.operation(name, path)
+        return call if subject is None else partial(call, self.subjects[subject])
 
     def function(self, name: str, path: str) -> Callable[..., Any]:
         """As `resolve`, for a function that is an argument: it must be one of FUNCTIONS."""
@@ -168,19 +221,19 @@ class Registry:
             raise unknown_name(name, path, table)
         return self.resolve(name, path)
 
-    def _bind(self, name: str, path: str) -> Callable[..., Any]:
-        if name in self._intrinsics:
-            return self._intrinsics[name]
-        if name not in KIND_OF_NAME:
-            raise unknown_name(name, path, [*KIND_OF_NAME, *self._intrinsics])
-        public = public_name(name)
-        function = guarded(public, _shared(name))
-        allocating = partial(Allocating, public, function, budget=self._budget, device=self._device)
-        if name in catalog.MODULES or name in catalog.LOSSES:
-            return allocating(power=3)
-        if name in _FACTORIES:
-            return allocating(power=1)
-        return function
+
+@cache
+def _cataloged(name: str, device: torch.device) -> Operation:
+    """Returns the operation of a name of the catalog."""
+    public = public_name(name)
+    function = guarded(public, _shared(name))
+    if name in catalog.MODULES or name in catalog.LOSSES:
+        power = 3
+    elif name in _FACTORIES:
+        power = 1
+    else:
+        return Operation(function)
+    return Operation(Allocating(public, function, power=power, device=device), Subject.BUDGET)
 
 
 def unknown_name(name: str, path: str, known: Iterable[str]) -> GradwireError:

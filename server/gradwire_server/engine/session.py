@@ -10,19 +10,20 @@ import torch
 from gradwire.v1 import sessions_pb2, values_pb2
 from gradwire.v1.handles import FIRST_SERVER_HANDLE
 from gradwire_server.access.quotas import Quotas
-from gradwire_server.engine import states
+from gradwire_server.engine import callables, intrinsics, states
 from gradwire_server.engine.callables import Callables
 from gradwire_server.engine.callbacks import Callback
+from gradwire_server.engine.decoding import KnownPrograms, Scope
 from gradwire_server.engine.delivery import IN_LINE, Delivery
 from gradwire_server.engine.failures import operation_failure
 from gradwire_server.engine.intrinsics import Intrinsics
 from gradwire_server.engine.leftovers import MAX_HANDLES, Leftovers
 from gradwire_server.engine.memory import Budget
 from gradwire_server.engine.parts import Parts
-from gradwire_server.engine.programs import OperationError, Program, Scope
+from gradwire_server.engine.programs import OperationError, Program
 from gradwire_server.engine.random_state import RandomState
 from gradwire_server.engine.regions import Regions
-from gradwire_server.engine.registry import Registry
+from gradwire_server.engine.registry import Registry, Subjects
 from gradwire_server.engine.values import (
     copy_tensor,
     decode_tensor,
@@ -44,6 +45,10 @@ if TYPE_CHECKING:
     from gradwire_server.engine.training import TrainingRun
 
 
+OWN_OPERATIONS = {**intrinsics.OPERATIONS, **callables.OPERATIONS, **states.OPERATIONS}
+"""gradwire's own operations, by name."""
+
+
 class Session:
     """Values by handle, models by id, random numbers, and the commands on them.
 
@@ -56,6 +61,7 @@ class Session:
         quotas: The quotas in force; those among `limits` if none are given.
         exact: Whether its training steps are torch's own, to the last bit.
         compiling: What compiles steps that need not be exact.
+        known: The programs that the tenant's sessions have, to be shared with them.
 
     Attributes:
         num_commands: How many calls that may change it were carried out.
@@ -65,8 +71,6 @@ class Session:
         delivery: Where the results of the command in progress go.
         runs: Its runs that have not ended, by name.
         series: What its checkpoints are called, those of runs aside.
-        plain_losses: The catalog's losses that were asked for without arguments, by name; such a
-            loss has no state, so one serves all calls.
         version: Another number whenever models or optimizers may have changed but for what is in
             their tensors.
         turn_until: Until when, by `time.monotonic`, a run may take more than one step in this turn.
@@ -84,6 +88,7 @@ class Session:
         quotas: Quotas | None = None,
         exact: bool = True,
         compiling: "Compiling | None" = None,
+        known: KnownPrograms | None = None,
     ) -> None:
         self.name = name
         self.exact = exact
@@ -110,31 +115,23 @@ class Session:
             self._run_fast = compiling.programs(device, self._intrinsics.close_contexts)
         self._callables = Callables(device, lambda name, path: self.registry.resolve(name, path))  # noqa: PLW0108  # not there yet
         self.registry = Registry(
-            {**self._intrinsics.table(), **self._callables.table(), **states.TABLE},
-            budget=self.budget,
+            OWN_OPERATIONS,
+            Subjects(self._intrinsics, self._callables, self.budget),
             device=device,
         )
-        self.scope = Scope(self.registry, self.value, device)
+        self.scope = Scope(
+            self.registry, self.value, device, KnownPrograms() if known is None else known
+        )
         self.next_handle = FIRST_SERVER_HANDLE
         self.runs: dict[str, TrainingRun] = {}
         self.num_commands = 0
         self.num_checkpoints = 0
         self.left_out: dict[int, str] = {}
         self.series = secrets.token_hex(8)
-        self.plain_losses: dict[str, Callable[..., Any]] = {}
         self.leftovers = Leftovers(self.values, limits.max_session_bytes // 4)
         self._pinned: dict[object, tuple[Any, ...]] = {}
         torch.seed()
         self._random_state = RandomState.capture(device)
-        self._commands: dict[str, Callable[[Any], Sequence[values_pb2.Value]]] = {
-            "put_tensor": self._put_tensor,
-            "put_program": self._put_program,
-            "run_program": self._run_program,
-            "release_handles": self._release_handles,
-            "begin_tensor": self._begin_tensor,
-            "write_tensor": self._write_tensor,
-            "read_tensor": self._read_tensor,
-        }
 
     @property
     def last_client_handle(self) -> int:
@@ -282,7 +279,7 @@ class Session:
         kind = command.WhichOneof("kind")
         if kind is None:
             raise invalid(path, "has no kind set; every command needs one")
-        return self._commands[kind](getattr(command, kind))
+        return _COMMANDS[kind](self, getattr(command, kind))
 
     def close(self) -> None:
         """Lets go of everything it holds."""
@@ -434,3 +431,15 @@ class Session:
 def _require_client_handle(handle: int, path: str) -> None:
     if not 0 < handle < FIRST_SERVER_HANDLE:
         raise invalid(path, f"{handle} is not a handle that clients may choose: 1 to 2^40 - 1")
+
+
+_COMMANDS: dict[str, Callable[[Session, Any], Sequence[values_pb2.Value]]] = {
+    "put_tensor": Session._put_tensor,
+    "put_program": Session._put_program,
+    "run_program": Session._run_program,
+    "release_handles": Session._release_handles,
+    "begin_tensor": Session._begin_tensor,
+    "write_tensor": Session._write_tensor,
+    "read_tensor": Session._read_tensor,
+}
+"""What carries out each kind of command."""

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from gradwire_server.engine.callbacks import Callback
+from gradwire_server.engine.registry import Operation
 from gradwire_server.engine.values import class_name
 
 _PAIRS = "gradwire.pairs"
@@ -123,5 +124,8 @@ def _key(key: Any) -> str | int | float:
     return key
 
 
-TABLE = {f"gradwire.{f.__name__}": f for f in (state, load_state, option_groups)}
+OPERATIONS = {
+    f"gradwire.{function.__name__}": Operation(function)
+    for function in (state, load_state, option_groups)
+}
 """The operations by name."""

@@ -14,7 +14,7 @@ class Queue:
     """What one session has to do. Its lanes take turns: one for its commands, one for each run.
 
     Attributes:
-        last: The task that had the last turn.
+        last_call: The call whose task had the last turn.
         session: The session; None for what belongs to none.
         tenant: Whose it is.
         commands: The lane of its commands.
@@ -28,7 +28,7 @@ class Queue:
         self.commands: Lane = deque()
         self.ready: deque[Lane] = deque()
         self.parked: list[Lane] = []
-        self.last: Task | None = None
+        self.last_call = 0
 
     @property
     def lanes(self) -> list[Lane]:

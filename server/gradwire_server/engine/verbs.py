@@ -2,21 +2,17 @@
 
 import inspect
 from collections.abc import Callable, Generator, Sequence
-from functools import cache
+from functools import cache, partial
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-import torch
 from google.protobuf.message import Message
 
 from gradwire.v1 import checkpoints_pb2, models_pb2, runs_pb2, server_pb2, sessions_pb2
-from gradwire_server.engine import feeds, keeping, models, passes, running, states, steps, tensors
-from gradwire_server.engine.callables import Callables
+from gradwire_server.engine import feeds, keeping, models, passes, running, steps, tensors
 from gradwire_server.engine.failures import operation
-from gradwire_server.engine.intrinsics import Intrinsics
-from gradwire_server.engine.memory import Budget
 from gradwire_server.engine.registry import KIND_OF_NAME, torch_object
-from gradwire_server.engine.session import Session
+from gradwire_server.engine.session import OWN_OPERATIONS, Session
 
 
 class Unary(NamedTuple):
@@ -68,21 +64,12 @@ def catalog_response() -> server_pb2.GetCatalogResponse:
         server_pb2.CatalogEntry(
             name=name,
             kind=server_pb2.CATALOG_KIND_INTRINSIC,
-            signature=_signature(function),
+            signature=_signature(call if subject is None else partial(call, None)),
         )
-        for name, function in _intrinsics().items()
+        for name, (call, subject) in OWN_OPERATIONS.items()
     ]
     entries.sort(key=attrgetter("name"))
     return server_pb2.GetCatalogResponse(entries=entries)
-
-
-def _intrinsics() -> dict[str, Any]:
-    device = torch.device("cpu")
-    return {
-        **Intrinsics(device, Budget(0, list)).table(),
-        **Callables(device, lambda name, _: torch_object(name)).table(),
-        **states.TABLE,
-    }
 
 
 def _signature(function: Any) -> str:

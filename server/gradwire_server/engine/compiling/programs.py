@@ -10,7 +10,8 @@ from gradwire_server.engine import hot
 from gradwire_server.engine.compiling.graph import UnrecordableError
 from gradwire_server.engine.compiling.step import Backend, Step
 from gradwire_server.engine.compiling.watched import Watched
-from gradwire_server.engine.programs import STEP_OPERATIONS, Program
+from gradwire_server.engine.effects import STEP_OPERATIONS
+from gradwire_server.engine.programs import Program
 
 MAX_PREPARED = 8
 """For how many sets of wanted results a program has its step prepared."""

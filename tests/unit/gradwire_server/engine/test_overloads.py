@@ -6,7 +6,7 @@ import torch
 from gradwire.v1 import catalog
 from gradwire_server.engine.guards import guarded
 from gradwire_server.engine.memory import Budget
-from gradwire_server.engine.registry import Registry, public_name
+from gradwire_server.engine.registry import Registry, Subjects, public_name
 from gradwire_server.errors import GradwireError, Reason
 
 MEBIBYTE = 1 << 20
@@ -15,7 +15,7 @@ MEBIBYTE = 1 << 20
 @pytest.fixture
 def registry() -> Registry:
     budget = Budget(64 * MEBIBYTE, list)
-    return Registry({}, budget=budget, device=torch.device("cpu"))
+    return Registry({}, Subjects(None, None, budget), device=torch.device("cpu"))
 
 
 def test_guarded_ones_are_guarded() -> None:
