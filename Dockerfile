@@ -74,6 +74,7 @@ RUN python -m venv pip \
 COPY pyproject.toml LICENSE README.md ./
 COPY client client
 COPY server server
+COPY benchmarks benchmarks
 RUN pip/bin/python -m pip --python /opt/gradwire/bin/python install --quiet --no-cache-dir --no-deps \
     --root-user-action ignore --prefix /project --build-constraint constraints.txt .
 

@@ -6,7 +6,8 @@
 #   make check             format, lint, types, contract, generated files
 #   make proto             regenerate the stubs from protos/
 #   make fuzz              throw many more generated requests at a server; EXAMPLES=number
-#   make bench             compare with local torch; pass options on with ARGS
+#   make bench             compare with local torch, bare gRPC and Ray; options by ARGS
+#   make bench-docs        the same with growth curves, written into docs/
 #   make bench-observing   measure what metrics, traces and the audit log cost
 #   make conformance       run torch's own test tables and write docs/conformance.md
 #
@@ -31,7 +32,7 @@ BIN := $(VENV)/bin
 VENV_STAMP := $(VENV)/.installed
 NODE_STAMP := node_modules/.installed
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
-EXTRAS := server,otel,s3,plot,tensorboard,mlflow,demo,test,dev
+EXTRAS := server,otel,s3,plot,tensorboard,mlflow,bench,demo,test,dev
 BUF := node_modules/.bin/buf
 BASELINE := protos/baseline.yaml
 
@@ -89,11 +90,16 @@ test-kill: $(VENV_STAMP)
 
 .PHONY: bench
 bench: $(VENV_STAMP)
-	@$(BIN)/python -m benchmarks $(ARGS)
+	@$(BIN)/gradwire bench --json outputs/benchmarks.json $(ARGS)
+
+.PHONY: bench-docs
+bench-docs: $(VENV_STAMP)
+	@$(BIN)/gradwire bench --json docs/benchmarks.json --plot docs/benchmark-lines.png --curves docs \
+		--markdown docs/performance.md $(ARGS)
 
 .PHONY: bench-observing
 bench-observing: $(VENV_STAMP)
-	@$(BIN)/python -m benchmarks.observing $(ARGS)
+	@$(BIN)/python -m gradwire_benchmarks.observing $(ARGS)
 
 .PHONY: conformance
 conformance: $(VENV_STAMP)

@@ -55,6 +55,11 @@ def test_the_server_imports_of_the_client_only_the_contract() -> None:
     assert not found
 
 
+def test_nothing_but_the_command_that_runs_them_knows_the_benchmarks() -> None:
+    assert not offences(CLIENT, "gradwire_benchmarks")
+    assert not offences(SERVER, "gradwire_benchmarks", skip=(SERVER / "commands" / "bench.py",))
+
+
 @pytest.mark.parametrize(
     ("floor", "forbidden"),
     [

@@ -3,6 +3,7 @@
 import typer
 
 from gradwire_server.commands import (
+    bench,
     checkpoints,
     datasets,
     inspection,
@@ -27,7 +28,7 @@ app = typer.Typer(
 app.command(epilog=serve.EPILOG)(serve.serve)
 for command in (
     *(inspection.health, inspection.info, inspection.sessions, inspection.workers),
-    top.top,
+    *(top.top, bench.bench),
 ):
     app.command()(command)
 app.add_typer(runs.app, name="runs")

@@ -1,7 +1,7 @@
 """A bare gRPC server of the same sort as gradwire's, which only answers: the floor of a call.
 
-Run as a program, it is the server: `python -m benchmarks.echo ADDRESS`. It ends when its standard
-input does. The call `/benchmarks.Echo/N` is answered with N bytes, and the stream
+Run as a program, it is the server: `python -m gradwire_benchmarks.echo ADDRESS`. It ends when its
+standard input does. The call `/benchmarks.Echo/N` is answered with N bytes, and the stream
 `/benchmarks.Echo/stream` with what was sent, once all of it has come.
 """
 
@@ -16,8 +16,8 @@ from typing import Any
 
 import grpc
 
-from benchmarks.measuring import Sample
 from gradwire.transport.channel import CHANNEL_OPTIONS
+from gradwire_benchmarks.measuring import Sample
 from gradwire_server.limits import Limits
 from gradwire_server.transport.options import server_options
 
@@ -59,7 +59,7 @@ def echo_server(address: str) -> Iterator[grpc.Channel]:
     """Runs the bare server as a process; yields a channel to it."""
     with (
         subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.echo", address], stdin=subprocess.PIPE
+            [sys.executable, "-m", "gradwire_benchmarks.echo", address], stdin=subprocess.PIPE
         ) as process,
         grpc.insecure_channel(address, options=CHANNEL_OPTIONS) as channel,
     ):

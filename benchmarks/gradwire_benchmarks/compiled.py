@@ -4,8 +4,9 @@ import time
 from http.client import HTTPConnection
 
 from prometheus_client.parser import text_string_to_metric_families
+from tqdm import tqdm
 
-from benchmarks.measuring import STEPS, Contender, Sample
+from gradwire_benchmarks.measuring import STEPS, Contender, Sample
 
 METRIC = "gradwire_compiled_steps"
 PATIENCE_SECONDS = 300.0
@@ -67,4 +68,6 @@ class Compiled:
                 return
             # The compiler needs a core, too.
             time.sleep(_POLL_SECONDS)
-        raise TimeoutError(f"no step was compiled within {PATIENCE_SECONDS:.0f} seconds")
+        tqdm.write(
+            f"No step was compiled within {PATIENCE_SECONDS:.0f} s; it is measured as it is."
+        )

@@ -1,16 +1,12 @@
 """What it costs to watch a server: processor time of its processes a step, watched and unwatched.
 
-Run with `python -m benchmarks.observing [--quick]`. Servers that differ only in how they are
-watched take turns with the same work. Processor time is compared, not time: other programs on the
-machine change it little.
+Run with `python -m gradwire_benchmarks.observing [--quick]`. Servers that differ only in how they
+are watched take turns with the same work. Processor time is compared, not time: other programs on
+the machine change it little.
 """
 
 import argparse
-import os
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import threading
 import urllib.request
@@ -25,48 +21,15 @@ from rich.console import Console
 from rich.table import Table
 
 import gradwire
-from benchmarks.measuring import Contender
-from benchmarks.nets import NETS
-from benchmarks.remote import SdkLoop, UnaryVerbs
 from gradwire.current import push_session
 from gradwire.session import Session
+from gradwire_benchmarks.measuring import Contender
+from gradwire_benchmarks.nets import NETS
+from gradwire_benchmarks.remote import SdkLoop, UnaryVerbs
+from gradwire_benchmarks.server import BenchServer, free_address
 
 SCRAPE_SECONDS = 1.0
 """Prometheus asks fifteen times as seldom."""
-
-
-class Server:
-    """A server process that is watched in some way.
-
-    Args:
-        folder: Where its socket goes.
-        settings: Its settings beside the address.
-    """
-
-    def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
-        self.address = f"unix:{folder / 'server.sock'}"
-        own = {"ADDRESS": self.address, "STORAGE": str(folder), "COMPILE_STEPS": "false"}
-        variables = {f"GRADWIRE_{name}": value for name, value in {**own, **settings}.items()}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "gradwire_server", "serve", "--log-level", "warning"],
-            env={**os.environ, **variables},
-        )
-
-    def cpu_seconds(self) -> float:
-        """Returns the processor time of the front and the workers, from the kernel."""
-        front = self._process.pid
-        workers = Path(f"/proc/{front}/task/{front}/children").read_text(encoding="ascii").split()
-        threads = [
-            path for pid in (front, *workers) for path in Path(f"/proc/{pid}/task").iterdir()
-        ]
-        # Its first number is the nanoseconds that a thread has run.
-        texts = ((path / "schedstat").read_text(encoding="ascii") for path in threads)
-        return sum(int(text.split()[0]) for text in texts) / 1e9
-
-    def stop(self) -> None:
-        """Ends it."""
-        self._process.terminate()
-        self._process.wait()
 
 
 class _Sink(grpc.GenericRpcHandler):
@@ -104,40 +67,32 @@ def scraping(path: str) -> Iterator[None]:
     thread.join()
 
 
-def free_port() -> int:
-    """Returns a port of this host that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def main() -> None:
     """Measures, and prints the table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.observing", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m gradwire_benchmarks.observing", description=__doc__
+    )
     parser.add_argument("--quick", action="store_true", help="a look, not a measurement")
     quick = parser.parse_args().quick
     num_rounds, num_steps = (1, 100) if quick else (9, 700)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        metrics = f"127.0.0.1:{free_port()}"
-        traced = f"127.0.0.1:{free_port()}"
+        metrics, traced = free_address(), free_address()
         receiver = stack.enter_context(receiving())
-        settings = {
+        settings: dict[str, dict[str, object]] = {
             "nobody": {},
-            "metrics": {"METRICS_ADDRESS": metrics},
+            "metrics": {"metrics_address": metrics},
             "all there is": {
-                "METRICS_ADDRESS": traced,
-                "AUDIT_LOG_FILE": str(folder / "audit"),
-                "OTLP_ENDPOINT": receiver,
+                "metrics_address": traced,
+                "audit_log_file": folder / "audit",
+                "otlp_endpoint": receiver,
             },
         }
-        servers: dict[str, Server] = {}
         works: dict[str, list[tuple[Session, Contender]]] = {}
-        for number, (how, its_settings) in enumerate(settings.items()):
-            its_folder = folder / str(number)
-            its_folder.mkdir()
-            servers[how] = Server(its_folder, its_settings)
-            stack.callback(servers[how].stop)
+        servers = {
+            how: stack.enter_context(BenchServer(compile_steps=False, **its_settings))
+            for how, its_settings in settings.items()
+        }
         for how, server in servers.items():
             session = stack.enter_context(gradwire.connect(server.address, timeout_seconds=60))
             works[how] = [
@@ -157,7 +112,7 @@ _WORK = ("SDK loop", "five unary verbs")
 
 
 def _round(
-    servers: Mapping[str, Server],
+    servers: Mapping[str, BenchServer],
     works: Mapping[str, list[tuple[Session, Contender]]],
     num_steps: int,
     *,

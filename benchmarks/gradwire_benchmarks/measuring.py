@@ -29,13 +29,22 @@ def measure(
     """Returns a sample for each round.
 
     Args:
-        contenders: They take turns, in every other round the other way round.
+        contenders: Each runs first until nothing is new to it; then they take turns.
         num_rounds: How many rounds.
         burst_seconds: About how long each contender runs in a round.
         least_steps: Bursts are multiples of this.
     """
     num_steps = [_warm_up(contender, burst_seconds, least_steps) for contender in contenders]
-    turns = list(zip(contenders, num_steps, strict=True))
+    return take_turns(list(zip(contenders, num_steps, strict=True)), num_rounds)
+
+
+def take_turns(turns: Sequence[tuple[Contender, int]], num_rounds: int) -> list[Sample]:
+    """Returns a sample for each round.
+
+    Args:
+        turns: Who takes how many steps, in every other round the other way round.
+        num_rounds: How many rounds.
+    """
     rounds = []
     for number in range(num_rounds):
         sample: Sample = {}

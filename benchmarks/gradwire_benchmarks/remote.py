@@ -11,9 +11,6 @@ from google.protobuf.message import Message
 
 import gradwire
 import gradwire.datasets
-from benchmarks.loop import BATCHES_PER_EPOCH, VERBS, Loop
-from benchmarks.measuring import Sample
-from benchmarks.nets import Net
 from gradwire.recorder.values import tensor_message
 from gradwire.v1 import (
     models_pb2,
@@ -22,6 +19,9 @@ from gradwire.v1 import (
     sessions_pb2_grpc,
     values_pb2,
 )
+from gradwire_benchmarks.loop import BATCHES_PER_EPOCH, VERBS, Loop
+from gradwire_benchmarks.measuring import Sample
+from gradwire_benchmarks.nets import Net
 
 
 class SdkLoop:

@@ -1,4 +1,4 @@
-from benchmarks.measuring import MAX_STEPS, STEPS, Sample, measure
+from gradwire_benchmarks.measuring import MAX_STEPS, STEPS, Sample, measure
 
 
 class Recorded:

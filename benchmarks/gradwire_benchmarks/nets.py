@@ -28,6 +28,17 @@ class Net:
     optimizer: str
     learning_rate: float
 
+    @property
+    def num_parameters(self) -> int:
+        """How many numbers are trained."""
+        inputs, hidden, outputs = self.sizes
+        return (inputs + 1) * hidden + (hidden + 1) * outputs
+
+    @property
+    def state_bytes(self) -> int:
+        """How many bytes parameters and optimizer take; Adam keeps two numbers for each."""
+        return 4 * self.num_parameters * (3 if self.optimizer == "Adam" else 1)
+
     def samples(self, num_batches: int) -> tuple[Any, Any]:
         """Returns made-up inputs and targets as arrays: the time does not depend on the values."""
         random = np.random.default_rng(0)
@@ -98,6 +109,12 @@ class ConvNet(Net):
     channels: tuple[int, int]
     side: int
 
+    @property
+    def num_parameters(self) -> int:
+        """How many numbers are trained."""
+        inputs, outputs = self.channels
+        return super().num_parameters + (9 * inputs + 1) * outputs
+
     def samples(self, num_batches: int) -> tuple[Any, Any]:
         """Returns made-up images and classes as arrays."""
         random = np.random.default_rng(0)
@@ -132,12 +149,62 @@ class ConvNet(Net):
         ]
 
 
+@dataclass(frozen=True, kw_only=True)
+class ChainNet(Net):
+    """A net whose hidden layer goes through many operations, one after the other.
+
+    Attributes:
+        num_operations: How many there are.
+    """
+
+    num_operations: int
+
+    def build(self, torch: Any) -> tuple[Any, Any, Any]:
+        """Returns model, loss and optimizer, made of `torch`: torch itself or gradwire."""
+        inputs, hidden, outputs = self.sizes
+        num_operations = self.num_operations
+
+        class Model(torch.nn.Module):  # type: ignore[misc]
+            def __init__(self) -> None:
+                super().__init__()
+                self.hidden = torch.nn.Linear(inputs, hidden)
+                self.output = torch.nn.Linear(hidden, outputs)
+
+            def forward(self, features: Any) -> Any:
+                hidden = self.hidden(features)
+                for _ in range(num_operations):
+                    hidden = torch.tanh(hidden)
+                return self.output(hidden)
+
+        model = Model()
+        optimizer = getattr(torch.optim, self.optimizer)(model.parameters(), lr=self.learning_rate)
+        return model, getattr(torch.nn, self.loss)(), optimizer
+
+    def _layers(self) -> list[models_pb2.ModuleSpec]:
+        inputs, hidden, outputs = self.sizes
+        chain = [_module("Tanh")] * self.num_operations
+        return [_module("Linear", inputs, hidden), *chain, _module("Linear", hidden, outputs)]
+
+
 def _module(name: str, *sizes: int, **options: int) -> models_pb2.ModuleSpec:
     return models_pb2.ModuleSpec(
         type=f"torch.nn.{name}",
         args=[values_pb2.Value(int_value=size) for size in sizes],
         kwargs={option: values_pb2.Value(int_value=size) for option, size in options.items()},
     )
+
+
+def find_net(name: str) -> Net:
+    """Returns the net whose name begins so.
+
+    Raises:
+        ValueError: There is none.
+    """
+    for net in NETS:
+        if net.name.lower().startswith(name.lower()):
+            return net
+    names = ", ".join(net.name for net in NETS)
+    raise ValueError(f'"{name}" is none of the nets: {names}; the first word is enough')
 
 
 NETS = (
