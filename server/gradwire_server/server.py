@@ -173,7 +173,7 @@ class Server:
         await self.runs.stop()
         try:
             async with asyncio.timeout(drain_timeout_seconds):
-                await self.parking.park_all(stopping)
+                await self.parking.park_all(stopping, drain_timeout_seconds / 2)
                 await self.traffic.idle()
         except TimeoutError:
             log.warning("calls cut off", calls_in_flight=self.traffic.num_calls)

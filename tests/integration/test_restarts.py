@@ -1,6 +1,7 @@
 """A server that is stopped and started again: programs notice nothing but the wait."""
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -64,29 +65,60 @@ class Restarting:
 class Loop:
     """A training loop of a script, in a session of its own; each call takes a step."""
 
-    def __init__(self, address: str, data: Any, *, reads: bool) -> None:
+    def __init__(self, address: str, data: Any, step: "Callable[[Loop], None]") -> None:
         self.session = gradwire.connect(address, timeout_seconds=60)
         self.data = data
-        self.reads = reads
+        self.step = step
         self.num_steps = 0
         self.losses: list[float] = []
         gradwire.manual_seed(0)
         self.model: Any = nn.Sequential(
             nn.Linear(data.shape[1], 8), nn.BatchNorm1d(8), nn.Dropout(0.2), nn.Linear(8, 1)
         )
-        self.optimizer: Any = optim.Adam(self.model.parameters(), lr=0.01)
+        parameters = self.model.parameters()
+        self.optimizer: Any = (
+            optim.LBFGS(parameters, lr=0.1, max_iter=3)
+            if step is Loop.by_closure
+            else optim.Adam(parameters, lr=0.01)
+        )
 
     def __call__(self) -> None:
         push_session(self.session)
         self.num_steps += 1
+        self.step(self)
+
+    def forward(self) -> Any:
         # A new array each time, so that it travels.
         inputs = gradwire.tensor(self.data + np.float32(self.num_steps % 7))
+        return nn.functional.mse_loss(self.model(inputs), inputs.mean(1, keepdim=True))
+
+    def without_a_look(self) -> None:
         self.optimizer.zero_grad()
-        loss = nn.functional.mse_loss(self.model(inputs), inputs.mean(1, keepdim=True))
+        self.forward().backward()
+        self.optimizer.step()
+
+    def looking_after(self) -> None:
+        self.optimizer.zero_grad()
+        loss = self.forward()
         loss.backward()
         self.optimizer.step()
-        if self.reads:
-            self.losses.append(loss.item())
+        self.losses.append(loss.item())
+
+    def looking_before(self) -> None:
+        loss = self.forward()
+        self.losses.append(loss.item())
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+
+    def by_closure(self) -> None:
+        def closure() -> Any:
+            self.optimizer.zero_grad()
+            loss = self.forward()
+            loss.backward()
+            return loss
+
+        self.losses.append(self.optimizer.step(closure).item())
 
     def end(self) -> list[Any]:
         push_session(self.session)
@@ -95,30 +127,38 @@ class Loop:
         return [*weights, self.losses]
 
 
+KINDS = [
+    (SMALL, Loop.without_a_look),
+    (SMALL, Loop.looking_before),
+    (SMALL, Loop.by_closure),
+    (LARGE, Loop.without_a_look),
+    (LARGE, Loop.looking_after),
+]
+
+
 def test_loops_that_train_go_on_with_the_next_server(tmp_path: Path) -> None:
-    kinds = [(data, reads) for data in (SMALL, LARGE) for reads in (False, True)]
     with Restarting(tmp_path) as restarting:
         with gradwire.connect(restarting.address, timeout_seconds=60) as resting:
             x = gradwire.arange(6.0)
             resting.flush()
-            loops = [Loop(restarting.address, data, reads=reads) for data, reads in kinds]
+            loops = [Loop(restarting.address, data, step) for data, step in KINDS]
             for _ in range(STEPS_BEFORE):
-                for step in loops:
-                    step()
+                for loop in loops:
+                    loop()
             restarting.begin_restart()
             while restarting.is_under_way:
-                for step in loops:
-                    step()
+                for loop in loops:
+                    loop()
             for _ in range(STEPS_AFTER):
-                for step in loops:
-                    step()
+                for loop in loops:
+                    loop()
             ends = [loop.end() for loop in loops]
             assert x.sum().item() == 15.0
-        for loop, end, (data, reads) in zip(loops, ends, kinds, strict=True):
-            undisturbed = Loop(restarting.address, data, reads=reads)
+        for loop, end, (data, step) in zip(loops, ends, KINDS, strict=True):
+            undisturbed = Loop(restarting.address, data, step)
             for _ in range(loop.num_steps):
                 undisturbed()
-            assert all(map(np.array_equal, end, undisturbed.end())), (loop.num_steps, reads)
+            assert all(map(np.array_equal, end, undisturbed.end())), (loop.num_steps, step)
 
 
 def test_a_session_whose_server_was_killed_is_lost(tmp_path: Path) -> None:

@@ -127,6 +127,7 @@ class Outbox:
         self._in_flight: deque[_Message] = deque()
         self._error: GradwireError | None = None
         self._failure: GradwireError | None = None
+        self._is_hurried = False
 
     def add(
         self,
@@ -162,7 +163,8 @@ class Outbox:
             GradwireError: A command sent earlier has failed.
         """
         if self._waiting and (
-            len(self._waiting) >= MAX_COMMANDS
+            self._is_hurried
+            or len(self._waiting) >= MAX_COMMANDS
             or self._num_bytes > MAX_BYTES
             or time.monotonic() - self._first_command_time > MAX_DELAY_SECONDS
         ):
@@ -263,6 +265,7 @@ class Outbox:
         response = self._stream.receive(message.seq)
         assert response.seq == message.seq, f"answer {response.seq} to message {message.seq}"
         self._in_flight.popleft()
+        self._is_hurried = response.server_stopping
         if response.HasField("failure"):
             self._fail(message, response.failure)
         elif response.skipped:

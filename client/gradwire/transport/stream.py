@@ -215,10 +215,10 @@ class ExecuteStream:
         if delay == LAST_RETRY_SECONDS and not self._told:
             self._told = True
             log.warning(
-                "gradwire waits for the server at %s, for %g seconds at most: %s",
+                "the server at %s does not answer (%s); waiting for it, for %g seconds at most",
                 self._address,
+                trouble.reason,
                 self._timeout_seconds,
-                trouble.message,
             )
         return delay is not None and not self._closed.wait(delay)
 

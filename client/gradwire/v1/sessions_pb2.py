@@ -27,7 +27,7 @@ from gradwire.v1 import errors_pb2 as gradwire_dot_v1_dot_errors__pb2
 from gradwire.v1 import values_pb2 as gradwire_dot_v1_dot_values__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1agradwire/v1/sessions.proto\x12\x0bgradwire.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18gradwire/v1/errors.proto\x1a\x18gradwire/v1/values.proto\"\xc1\x02\n\x07Session\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x02 \x01(\t\x12\x0e\n\x06worker\x18\x03 \x01(\t\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rlast_use_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0c\x64isplay_name\x18\x07 \x01(\t\x12\x0e\n\x06tenant\x18\x08 \x01(\t\x12.\n\x08\x61\x63tivity\x18\t \x01(\x0b\x32\x1c.gradwire.v1.SessionActivity\x12\r\n\x05\x65xact\x18\n \x01(\x08\x12\x0e\n\x06parked\x18\x0b \x01(\x08\"L\n\x0fSessionActivity\x12\x11\n\tnum_bytes\x18\x01 \x01(\x03\x12\x11\n\tnum_steps\x18\x02 \x01(\x03\x12\x13\n\x0bnum_waiting\x18\x03 \x01(\x05\"n\n\x14\x43reateSessionRequest\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x05 \x01(\t\x12\x12\n\x05\x65xact\x18\x06 \x01(\x08H\x00\x88\x01\x01\x42\x08\n\x06_exact\">\n\x15\x43reateSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.gradwire.v1.Session\"!\n\x11GetSessionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\";\n\x12GetSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.gradwire.v1.Session\"S\n\x13ListSessionsRequest\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\x12\x15\n\rwith_activity\x18\x06 \x01(\x08\"W\n\x14ListSessionsResponse\x12&\n\x08sessions\x18\x01 \x03(\x0b\x32\x14.gradwire.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"7\n\x14\x44\x65leteSessionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tkeep_runs\x18\x04 \x01(\x08\"\x17\n\x15\x44\x65leteSessionResponse\"\xc5\x01\n\x0e\x45xecuteRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x03 \x01(\x03\x12\x18\n\x10\x66\x61ilure_seen_seq\x18\x04 \x01(\x03\x12\x18\n\x10\x61\x63knowledged_seq\x18\x05 \x01(\x03\x12&\n\x08\x63ommands\x18\x06 \x03(\x0b\x32\x14.gradwire.v1.Command\x12\x13\n\x0btraceparent\x18\x07 \x01(\t\x12\'\n\x08\x64\x65livery\x18\x08 \x01(\x0b\x32\x15.gradwire.v1.Delivery\"z\n\x0f\x45xecuteResponse\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12\"\n\x06values\x18\x02 \x03(\x0b\x32\x12.gradwire.v1.Value\x12%\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x14.gradwire.v1.Failure\x12\x0f\n\x07skipped\x18\x04 \x01(\x08\"\xeb\x02\n\x07\x43ommand\x12,\n\nput_tensor\x18\x01 \x01(\x0b\x32\x16.gradwire.v1.PutTensorH\x00\x12.\n\x0bput_program\x18\x02 \x01(\x0b\x32\x17.gradwire.v1.PutProgramH\x00\x12.\n\x0brun_program\x18\x03 \x01(\x0b\x32\x17.gradwire.v1.RunProgramH\x00\x12\x36\n\x0frelease_handles\x18\x04 \x01(\x0b\x32\x1b.gradwire.v1.ReleaseHandlesH\x00\x12\x30\n\x0c\x62\x65gin_tensor\x18\x05 \x01(\x0b\x32\x18.gradwire.v1.BeginTensorH\x00\x12\x30\n\x0cwrite_tensor\x18\x06 \x01(\x0b\x32\x18.gradwire.v1.WriteTensorH\x00\x12.\n\x0bread_tensor\x18\x07 \x01(\x0b\x32\x17.gradwire.v1.ReadTensorH\x00\x42\x06\n\x04kind\"@\n\tPutTensor\x12\x0e\n\x06handle\x18\x01 \x01(\x03\x12#\n\x06tensor\x18\x02 \x01(\x0b\x32\x13.gradwire.v1.Tensor\"B\n\x0b\x42\x65ginTensor\x12\x0e\n\x06handle\x18\x01 \x01(\x03\x12#\n\x06tensor\x18\x02 \x01(\x0b\x32\x13.gradwire.v1.Tensor\"P\n\x0bWriteTensor\x12\x0e\n\x06handle\x18\x01 \x01(\x03\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12!\n\x04part\x18\x03 \x01(\x0b\x32\x13.gradwire.v1.Tensor\"@\n\nReadTensor\x12\x0e\n\x06handle\x18\x01 \x01(\x03\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\"C\n\nPutProgram\x12\x0e\n\x06handle\x18\x01 \x01(\x03\x12%\n\x07program\x18\x02 \x01(\x0b\x32\x14.gradwire.v1.Program\"q\n\nRunProgram\x12\x0f\n\x07program\x18\x01 \x01(\x03\x12\x0e\n\x06inputs\x18\x02 \x03(\x03\x12\x0c\n\x04keep\x18\x03 \x03(\r\x12\x14\n\x0ckeep_handles\x18\x04 \x03(\x03\x12\r\n\x05\x66\x65tch\x18\x05 \x03(\r\x12\x0f\n\x07release\x18\x06 \x03(\x03\"!\n\x0eReleaseHandles\x12\x0f\n\x07handles\x18\x01 \x03(\x03\"3\n\x12\x46\x65tchValuesRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07handles\x18\x04 \x03(\x03\"9\n\x13\x46\x65tchValuesResponse\x12\"\n\x06values\x18\x01 \x03(\x0b\x32\x12.gradwire.v1.Value\"5\n\x14ReleaseValuesRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07handles\x18\x04 \x03(\x03\"\x17\n\x15ReleaseValuesResponse\"G\n\x13\x43reateRegionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x12\x0e\n\x06region\x18\x05 \x01(\x03\"J\n\x14\x43reateRegionResponse\x12\x0e\n\x06region\x18\x01 \x01(\x03\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x12\x0e\n\x06ticket\x18\x03 \x01(\x0c\x32\xad\x05\n\x0eSessionService\x12V\n\rCreateSession\x12!.gradwire.v1.CreateSessionRequest\x1a\".gradwire.v1.CreateSessionResponse\x12M\n\nGetSession\x12\x1e.gradwire.v1.GetSessionRequest\x1a\x1f.gradwire.v1.GetSessionResponse\x12S\n\x0cListSessions\x12 .gradwire.v1.ListSessionsRequest\x1a!.gradwire.v1.ListSessionsResponse\x12V\n\rDeleteSession\x12!.gradwire.v1.DeleteSessionRequest\x1a\".gradwire.v1.DeleteSessionResponse\x12H\n\x07\x45xecute\x12\x1b.gradwire.v1.ExecuteRequest\x1a\x1c.gradwire.v1.ExecuteResponse(\x01\x30\x01\x12P\n\x0b\x46\x65tchValues\x12\x1f.gradwire.v1.FetchValuesRequest\x1a .gradwire.v1.FetchValuesResponse\x12V\n\rReleaseValues\x12!.gradwire.v1.ReleaseValuesRequest\x1a\".gradwire.v1.ReleaseValuesResponse\x12S\n\x0c\x43reateRegion\x12 .gradwire.v1.CreateRegionRequest\x1a!.gradwire.v1.CreateRegionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1agradwire/v1/sessions.proto\x12\x0bgradwire.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18gradwire/v1/errors.proto\x1a\x18gradwire/v1/values.proto\"\xc1\x02\n\x07Session\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x02 \x01(\t\x12\x0e\n\x06worker\x18\x03 \x01(\t\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rlast_use_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0c\x64isplay_name\x18\x07 \x01(\t\x12\x0e\n\x06tenant\x18\x08 \x01(\t\x12.\n\x08\x61\x63tivity\x18\t \x01(\x0b\x32\x1c.gradwire.v1.SessionActivity\x12\r\n\x05\x65xact\x18\n \x01(\x08\x12\x0e\n\x06parked\x18\x0b \x01(\x08\"L\n\x0fSessionActivity\x12\x11\n\tnum_bytes\x18\x01 \x01(\x03\x12\x11\n\tnum_steps\x18\x02 \x01(\x03\x12\x13\n\x0bnum_waiting\x18\x03 \x01(\x05\"n\n\x14\x43reateSessionRequest\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x05 \x01(\t\x12\x12\n\x05\x65xact\x18\x06 \x01(\x08H\x00\x88\x01\x01\x42\x08\n\x06_exact\">\n\x15\x43reateSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.gradwire.v1.Session\"!\n\x11GetSessionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\";\n\x12GetSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.gradwire.v1.Session\"S\n\x13ListSessionsRequest\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\x12\x15\n\rwith_activity\x18\x06 \x01(\x08\"W\n\x14ListSessionsResponse\x12&\n\x08sessions\x18\x01 \x03(\x0b\x32\x14.gradwire.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"7\n\x14\x44\x65leteSessionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tkeep_runs\x18\x04 \x01(\x08\"\x17\n\x15\x44\x65leteSessionResponse\"\xc5\x01\n\x0e\x45xecuteRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x03 \x01(\x03\x12\x18\n\x10\x66\x61ilure_seen_seq\x18\x04 \x01(\x03\x12\x18\n\x10\x61\x63knowledged_seq\x18\x05 \x01(\x03\x12&\n\x08\x63ommands\x18\x06 \x03(\x0b\x32\x14.gradwire.v1.Command\x12\x13\n\x0btraceparent\x18\x07 \x01(\t\x12\'\n\x08\x64\x65livery\x18\x08 \x01(\x0b\x32\x15.gradwire.v1.Delivery\"\x93\x01\n\x0f\x45xecuteResponse\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12\"\n\x06values\x18\x02 \x03(\x0b\x32\x12.gradwire.v1.Value\x12%\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x14.gradwire.v1.Failure\x12\x0f\n\x07skipped\x18\x04 \x01(\x08\x12\x17\n\x0fserver_stopping\x18\x05 \x01(\x08\"\xeb\x02\n\x07\x43ommand\x12,\n\nput_tensor\x18\x01 \x01(\x0b\x32\x16.gradwire.v1.PutTensorH\x00\x12.\n\x0bput_program\x18\x02 \x01(\x0b\x32\x17.gradwire.v1.PutProgramH\x00\x12.\n\x0brun_program\x18\x03 \x01(\x0b\x32\x17.gradwire.v1.RunProgramH\x00\x12\x36\n\x0frelease_handles\x18\x04 \x01(\x0b\x32\x1b.gradwire.v1.ReleaseHandlesH\x00\x12\x30\n\x0c\x62\x65gin_tensor\x18\x05 \x01(\x0b\x32\x18.gradwire.v1.BeginTensorH\x00\x12\x30\n\x0cwrite_tensor\x18\x06 \x01(\x0b\x32\x18.gradwire.v1.WriteTensorH\x00\x12.\n\x0bread_tensor\x18\x07 \x01(\x0b\x32\x17.gradwire.v1.ReadTensorH\x00\x42\x06\n\x04kind\"@\n\tPutTensor\x12\x0e\n\x06handle\x18\x01 \x01(\x03\x12#\n\x06tensor\x18\x02 \x01(\x0b\x32\x13.gradwire.v1.Tensor\"B\n\x0b\x42\x65ginTensor\x12\x0e\n\x06handle\x18\x01 \x01(\x03\x12#\n\x06tensor\x18\x02 \x01(\x0b\x32\x13.gradwire.v1.Tensor\"P\n\x0bWriteTensor\x12\x0e\n\x06handle\x18\x01 \x01(\x03\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12!\n\x04part\x18\x03 \x01(\x0b\x32\x13.gradwire.v1.Tensor\"@\n\nReadTensor\x12\x0e\n\x06handle\x18\x01 \x01(\x03\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\"C\n\nPutProgram\x12\x0e\n\x06handle\x18\x01 \x01(\x03\x12%\n\x07program\x18\x02 \x01(\x0b\x32\x14.gradwire.v1.Program\"q\n\nRunProgram\x12\x0f\n\x07program\x18\x01 \x01(\x03\x12\x0e\n\x06inputs\x18\x02 \x03(\x03\x12\x0c\n\x04keep\x18\x03 \x03(\r\x12\x14\n\x0ckeep_handles\x18\x04 \x03(\x03\x12\r\n\x05\x66\x65tch\x18\x05 \x03(\r\x12\x0f\n\x07release\x18\x06 \x03(\x03\"!\n\x0eReleaseHandles\x12\x0f\n\x07handles\x18\x01 \x03(\x03\"3\n\x12\x46\x65tchValuesRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07handles\x18\x04 \x03(\x03\"9\n\x13\x46\x65tchValuesResponse\x12\"\n\x06values\x18\x01 \x03(\x0b\x32\x12.gradwire.v1.Value\"5\n\x14ReleaseValuesRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07handles\x18\x04 \x03(\x03\"\x17\n\x15ReleaseValuesResponse\"G\n\x13\x43reateRegionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x12\x0e\n\x06region\x18\x05 \x01(\x03\"J\n\x14\x43reateRegionResponse\x12\x0e\n\x06region\x18\x01 \x01(\x03\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x12\x0e\n\x06ticket\x18\x03 \x01(\x0c\x32\xad\x05\n\x0eSessionService\x12V\n\rCreateSession\x12!.gradwire.v1.CreateSessionRequest\x1a\".gradwire.v1.CreateSessionResponse\x12M\n\nGetSession\x12\x1e.gradwire.v1.GetSessionRequest\x1a\x1f.gradwire.v1.GetSessionResponse\x12S\n\x0cListSessions\x12 .gradwire.v1.ListSessionsRequest\x1a!.gradwire.v1.ListSessionsResponse\x12V\n\rDeleteSession\x12!.gradwire.v1.DeleteSessionRequest\x1a\".gradwire.v1.DeleteSessionResponse\x12H\n\x07\x45xecute\x12\x1b.gradwire.v1.ExecuteRequest\x1a\x1c.gradwire.v1.ExecuteResponse(\x01\x30\x01\x12P\n\x0b\x46\x65tchValues\x12\x1f.gradwire.v1.FetchValuesRequest\x1a .gradwire.v1.FetchValuesResponse\x12V\n\rReleaseValues\x12!.gradwire.v1.ReleaseValuesRequest\x1a\".gradwire.v1.ReleaseValuesResponse\x12S\n\x0c\x43reateRegion\x12 .gradwire.v1.CreateRegionRequest\x1a!.gradwire.v1.CreateRegionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -56,36 +56,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DELETESESSIONRESPONSE']._serialized_end=1056
   _globals['_EXECUTEREQUEST']._serialized_start=1059
   _globals['_EXECUTEREQUEST']._serialized_end=1256
-  _globals['_EXECUTERESPONSE']._serialized_start=1258
-  _globals['_EXECUTERESPONSE']._serialized_end=1380
-  _globals['_COMMAND']._serialized_start=1383
-  _globals['_COMMAND']._serialized_end=1746
-  _globals['_PUTTENSOR']._serialized_start=1748
-  _globals['_PUTTENSOR']._serialized_end=1812
-  _globals['_BEGINTENSOR']._serialized_start=1814
-  _globals['_BEGINTENSOR']._serialized_end=1880
-  _globals['_WRITETENSOR']._serialized_start=1882
-  _globals['_WRITETENSOR']._serialized_end=1962
-  _globals['_READTENSOR']._serialized_start=1964
-  _globals['_READTENSOR']._serialized_end=2028
-  _globals['_PUTPROGRAM']._serialized_start=2030
-  _globals['_PUTPROGRAM']._serialized_end=2097
-  _globals['_RUNPROGRAM']._serialized_start=2099
-  _globals['_RUNPROGRAM']._serialized_end=2212
-  _globals['_RELEASEHANDLES']._serialized_start=2214
-  _globals['_RELEASEHANDLES']._serialized_end=2247
-  _globals['_FETCHVALUESREQUEST']._serialized_start=2249
-  _globals['_FETCHVALUESREQUEST']._serialized_end=2300
-  _globals['_FETCHVALUESRESPONSE']._serialized_start=2302
-  _globals['_FETCHVALUESRESPONSE']._serialized_end=2359
-  _globals['_RELEASEVALUESREQUEST']._serialized_start=2361
-  _globals['_RELEASEVALUESREQUEST']._serialized_end=2414
-  _globals['_RELEASEVALUESRESPONSE']._serialized_start=2416
-  _globals['_RELEASEVALUESRESPONSE']._serialized_end=2439
-  _globals['_CREATEREGIONREQUEST']._serialized_start=2441
-  _globals['_CREATEREGIONREQUEST']._serialized_end=2512
-  _globals['_CREATEREGIONRESPONSE']._serialized_start=2514
-  _globals['_CREATEREGIONRESPONSE']._serialized_end=2588
-  _globals['_SESSIONSERVICE']._serialized_start=2591
-  _globals['_SESSIONSERVICE']._serialized_end=3276
+  _globals['_EXECUTERESPONSE']._serialized_start=1259
+  _globals['_EXECUTERESPONSE']._serialized_end=1406
+  _globals['_COMMAND']._serialized_start=1409
+  _globals['_COMMAND']._serialized_end=1772
+  _globals['_PUTTENSOR']._serialized_start=1774
+  _globals['_PUTTENSOR']._serialized_end=1838
+  _globals['_BEGINTENSOR']._serialized_start=1840
+  _globals['_BEGINTENSOR']._serialized_end=1906
+  _globals['_WRITETENSOR']._serialized_start=1908
+  _globals['_WRITETENSOR']._serialized_end=1988
+  _globals['_READTENSOR']._serialized_start=1990
+  _globals['_READTENSOR']._serialized_end=2054
+  _globals['_PUTPROGRAM']._serialized_start=2056
+  _globals['_PUTPROGRAM']._serialized_end=2123
+  _globals['_RUNPROGRAM']._serialized_start=2125
+  _globals['_RUNPROGRAM']._serialized_end=2238
+  _globals['_RELEASEHANDLES']._serialized_start=2240
+  _globals['_RELEASEHANDLES']._serialized_end=2273
+  _globals['_FETCHVALUESREQUEST']._serialized_start=2275
+  _globals['_FETCHVALUESREQUEST']._serialized_end=2326
+  _globals['_FETCHVALUESRESPONSE']._serialized_start=2328
+  _globals['_FETCHVALUESRESPONSE']._serialized_end=2385
+  _globals['_RELEASEVALUESREQUEST']._serialized_start=2387
+  _globals['_RELEASEVALUESREQUEST']._serialized_end=2440
+  _globals['_RELEASEVALUESRESPONSE']._serialized_start=2442
+  _globals['_RELEASEVALUESRESPONSE']._serialized_end=2465
+  _globals['_CREATEREGIONREQUEST']._serialized_start=2467
+  _globals['_CREATEREGIONREQUEST']._serialized_end=2538
+  _globals['_CREATEREGIONRESPONSE']._serialized_start=2540
+  _globals['_CREATEREGIONRESPONSE']._serialized_end=2614
+  _globals['_SESSIONSERVICE']._serialized_start=2617
+  _globals['_SESSIONSERVICE']._serialized_end=3302
 # @@protoc_insertion_point(module_scope)

@@ -126,16 +126,18 @@ class ExecuteRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., seq: _Optional[int] = ..., failure_seen_seq: _Optional[int] = ..., acknowledged_seq: _Optional[int] = ..., commands: _Optional[_Iterable[_Union[Command, _Mapping]]] = ..., traceparent: _Optional[str] = ..., delivery: _Optional[_Union[_values_pb2.Delivery, _Mapping]] = ...) -> None: ...
 
 class ExecuteResponse(_message.Message):
-    __slots__ = ("seq", "values", "failure", "skipped")
+    __slots__ = ("seq", "values", "failure", "skipped", "server_stopping")
     SEQ_FIELD_NUMBER: _ClassVar[int]
     VALUES_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
     SKIPPED_FIELD_NUMBER: _ClassVar[int]
+    SERVER_STOPPING_FIELD_NUMBER: _ClassVar[int]
     seq: int
     values: _containers.RepeatedCompositeFieldContainer[_values_pb2.Value]
     failure: _errors_pb2.Failure
     skipped: bool
-    def __init__(self, seq: _Optional[int] = ..., values: _Optional[_Iterable[_Union[_values_pb2.Value, _Mapping]]] = ..., failure: _Optional[_Union[_errors_pb2.Failure, _Mapping]] = ..., skipped: _Optional[bool] = ...) -> None: ...
+    server_stopping: bool
+    def __init__(self, seq: _Optional[int] = ..., values: _Optional[_Iterable[_Union[_values_pb2.Value, _Mapping]]] = ..., failure: _Optional[_Union[_errors_pb2.Failure, _Mapping]] = ..., skipped: _Optional[bool] = ..., server_stopping: _Optional[bool] = ...) -> None: ...
 
 class Command(_message.Message):
     __slots__ = ("put_tensor", "put_program", "run_program", "release_handles", "begin_tensor", "write_tensor", "read_tensor")

@@ -39,6 +39,11 @@ class Callables:
         for call in list(self._calls):
             call.abandon()
 
+    @property
+    def are_waited_for(self) -> bool:
+        """Whether a call waits for a function of the client."""
+        return any(call.waits for call in self._calls)
+
     def callback(self, number: int) -> Callback:
         """Returns what stands for a function of the client, which knows it by `number`."""
         return Callback(number, self._dead.append)

@@ -45,6 +45,28 @@ def tensors_in(values: Iterable[Any]) -> Iterator[torch.Tensor]:
             yield from tensors_in(value)
 
 
+def has_live_graph(tensors: Iterable[torch.Tensor]) -> bool:
+    """Whether a backward could go through the graph of one of the tensors.
+
+    Graphs that saved nothing do not count: of those nobody can say whether a backward freed them.
+    """
+    return any(tensor.grad_fn is not None and _is_live(tensor.grad_fn) for tensor in tensors)
+
+
+def _is_live(root: Any) -> bool:
+    saved: list[torch.Tensor] = []
+    pending, seen = [root], {root}
+    while pending:
+        node = pending.pop()
+        if _collect_saved(node, saved):
+            # A backward would end here, so none will come.
+            return False
+        following = {next_node for next_node, _ in node.next_functions if next_node} - seen
+        seen |= following
+        pending.extend(following)
+    return bool(saved)
+
+
 def _parts_of_sparse(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
     names = {
         torch.sparse_coo: ("_indices", "_values"),

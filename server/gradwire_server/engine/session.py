@@ -134,6 +134,11 @@ class Session:
         self._random_state = RandomState.capture(device)
 
     @property
+    def is_amid_command(self) -> bool:
+        """Whether its client has to send more to end what it has begun."""
+        return any(True for _ in self._parts.held()) or self._callables.are_waited_for
+
+    @property
     def last_client_handle(self) -> int:
         """The highest handle, of those that clients choose, that has a value."""
         return max((h for h in self.values if h < FIRST_SERVER_HANDLE), default=0)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from google.protobuf.message import Message
 
 from gradwire.v1 import checkpoints_pb2, models_pb2, runs_pb2, server_pb2, sessions_pb2
-from gradwire_server.engine import feeds, keeping, models, passes, running, steps, tensors
+from gradwire_server.engine import feeds, keeping, models, passes, rest, running, steps, tensors
 from gradwire_server.engine.failures import operation
 from gradwire_server.engine.registry import KIND_OF_NAME, torch_object
 from gradwire_server.engine.session import OWN_OPERATIONS, Session
@@ -100,10 +100,11 @@ SESSION_VERBS: dict[str, Unary | Waiting | Streaming] = {
     "CancelRun": Unary(runs_pb2.CancelRunRequest, running.cancel_run),
     "PauseRun": Unary(runs_pb2.PauseRunRequest, running.pause_run),
     "CreateCheckpoint": Unary(checkpoints_pb2.CreateCheckpointRequest, keeping.create_checkpoint),
+    "RequireRest": Unary(sessions_pb2.GetSessionRequest, rest.require_rest),
     "ParkSession": Unary(checkpoints_pb2.Checkpoint, keeping.park_session),
     "RestoreCheckpoint": Unary(
         checkpoints_pb2.RestoreCheckpointRequest, keeping.restore_checkpoint
     ),
 }
-"""The RPCs on a session, by method name, and ParkSession, which is the front's own; Execute is the
-one beside them."""
+"""The RPCs on a session, by method name, and the front's own, RequireRest and ParkSession; Execute
+is the one beside them."""

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 from weakref import WeakSet
 
@@ -31,6 +32,9 @@ from gradwire_server.workers.link import LinkLostError
 log = structlog.get_logger(__name__)
 
 LONGEST_SWEEP_SECONDS = 30.0
+
+LONGEST_STEP_SECONDS = 5.0
+"""A session of which nothing came for so long is not amid a step of a program that runs."""
 
 _USELESS = {Reason.CHECKPOINT_CORRUPT, Reason.CHECKPOINT_NOT_FOUND}
 """Why a session can't be brought back, now or later."""
@@ -123,13 +127,15 @@ class Parking:
 
     # ---- parking -----------------------------------------------------------------------------
 
-    async def park(self, session: Session) -> GradwireError | None:
+    async def park(self, session: Session, *, leaving: bool = False) -> GradwireError | None:
         """Parks a session of which nothing is pending; returns why if it can't be.
 
-        A command that comes meanwhile calls it off.
+        Args:
+            session: The session.
+            leaving: Whether it has to go; else a command that comes meanwhile calls it off.
         """
         wanted = asyncio.Event()
-        session.leave_worker(wanted.set)
+        session.leave_worker(None if leaving else wanted.set)
         name = checkpoint_name(_series(session.name), time.time_ns() // 1_000_000)
         request = checkpoints_pb2.Checkpoint(name=name, display_name=session.display_name)
         request.expire_time.FromNanoseconds(int(expiry(self._ttl_seconds) * 1e9))
@@ -177,21 +183,52 @@ class Parking:
                 log.warning("checkpoints can't be looked through", error=error.message)
             await asyncio.sleep(interval_seconds)
 
-    async def park_all(self, error: GradwireError) -> None:
-        """Parks all sessions, each once nothing of it is pending, and ends them with an error."""
-        await asyncio.gather(*(self._leave(each, error) for each in self._sessions.all()))
+    async def park_all(self, error: GradwireError, patience_seconds: float) -> None:
+        """Parks all sessions, each once nothing of it is pending, and ends them with an error.
 
-    async def _leave(self, session: Session, error: GradwireError) -> None:
+        Args:
+            error: What their callers are told.
+            patience_seconds: For how long a session that is used may go on to the end of its step.
+        """
+        end = time.monotonic() + patience_seconds
+        await asyncio.gather(*(self._leave(each, error, end) for each in self._sessions.all()))
+
+    async def _leave(self, session: Session, error: GradwireError, patient_until: float) -> None:
         # Runs bring their session back themselves, from checkpoints of their own.
-        parks = bool(self._ttl_seconds) and not self._sessions.has_runs(session)
-        while parks and session.ended is None and session.parked is None:
-            await session.quiet()
-            failure = await self.park(session)
+        if self._ttl_seconds and session.parked is None and not self._sessions.has_runs(session):
+            await self._come_to_rest(session, patient_until)
+            failure = None if session.ended else await self.park(session, leaving=True)
             if failure is not None:
                 log.warning("session not kept", session=session.log_name, why=failure.message)
-            parks = failure is None and not session.link.lost
+        session.leave_worker()
         await session.quiet()
         session.end(error)
+
+    async def _come_to_rest(self, session: Session, patient_until: float) -> None:
+        """Waits until nothing of a session is pending, and lets it end the step it is amid."""
+        while True:
+            session.leave_worker()
+            await session.quiet()
+            left = min(
+                patient_until - time.monotonic(), LONGEST_STEP_SECONDS - session.idle_seconds
+            )
+            if session.ended is not None or left <= 0 or await self._rests(session):
+                return
+            session.attach(session.worker, session.link)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await session.next_command()
+
+    async def _rests(self, session: Session) -> bool:
+        """Whether a checkpoint would hold all that the session does; so if it has no worker."""
+        frame = Frame(kind=FrameKind.CALL, session=session.number, method="RequireRest")
+        try:
+            reply = await session.link.call(frame).reply
+        except LinkLostError:
+            return True
+        return reply.kind is not FrameKind.FAILURE or failure_of(reply).reason is not (
+            Reason.NOT_READY
+        )
 
     async def _look_after(self, session: Session) -> None:
         """Parks a session if its time has come; ends it if that fails for as long again."""

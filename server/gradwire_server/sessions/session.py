@@ -89,7 +89,6 @@ class Session:
         self._moved: asyncio.Event | None = None
         self._on_wanted: Callable[[], None] = _do_nothing
         self._refusal: GradwireError | None = None
-        self._over = asyncio.Event()
         self._room = asyncio.Event()
         self._on_end: set[Callable[[GradwireError], None]] = set()
 
@@ -197,9 +196,12 @@ class Session:
             self._room.clear()
             await self._room.wait()
 
-    async def over(self) -> None:
-        """Waits until it has ended."""
-        await self._over.wait()
+    async def next_command(self) -> None:
+        """Waits until it has begun another command, or has ended."""
+        before = self.num_commands
+        while self.num_commands == before and self.ended is None:
+            self._room.clear()
+            await self._room.wait()
 
     @asynccontextmanager
     async def stream(self, method: str, payload: bytes) -> AsyncIterator[PendingStream]:
@@ -253,7 +255,6 @@ class Session:
     def end(self, error: GradwireError) -> None:
         """Ends the session: from now on everything asked of it fails with `error`."""
         self.ended = error
-        self._over.set()
         self._end_move()
         for callback in tuple(self._on_end):
             callback(error)

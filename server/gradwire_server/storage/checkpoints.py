@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 FORMAT_VERSION = 1
 UNCHANGING = frozenset(
     {"CreateCheckpoint", "FetchTensors", "FetchValues", "GetModel", "ListModels"}
-    | {"CancelRun", "ParkSession", "PauseRun", "RestoreCheckpoint"}
+    | {"CancelRun", "ParkSession", "PauseRun", "RequireRest", "RestoreCheckpoint"}
 )
 """Calls that leave a session as it is. Others are counted by the front and by the worker, so that
 it can be told whether a checkpoint holds all that was done."""

@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 import structlog
 
+from gradwire.v1 import sessions_pb2
 from gradwire_server.access.identity import caller
 from gradwire_server.access.tokens import Tokens
 from gradwire_server.calls import current_call, note_resource
@@ -24,6 +25,9 @@ from gradwire_server.transport.window import Window
 from gradwire_server.workers.frames import Frame, FrameKind
 
 log = structlog.get_logger(__name__)
+
+_STOPPING = sessions_pb2.ExecuteResponse(server_stopping=True).SerializeToString()
+"""What says so at the end of a serialized response, whose fields need not be known for it."""
 
 
 class ExecuteStream:
@@ -64,7 +68,8 @@ class ExecuteStream:
         self._window = Window()
         self._stopped: GradwireError | None = None
         self._reader: asyncio.Task[None] | None = None
-        self._unwatch = [traffic.watch_close(self._stop)]
+        # A session that a server which stops keeps for the next one says itself when it ends.
+        self._unwatch = traffic.watch_close(self._stop)
 
     async def serve(self) -> None:
         """Answers messages until the caller has sent all, or the stream cannot go on.
@@ -77,9 +82,6 @@ class ExecuteStream:
         try:
             while (reply := await self._replies.get()) is not None:
                 if isinstance(reply, GradwireError):
-                    if self._session is not None and reply is self._stopped:
-                        # A server that stops first keeps the session, for the caller to go on.
-                        await self._session.over()
                     raise reply
                 assert self._session is not None
                 frame = await self._session.answer(reply)
@@ -87,12 +89,12 @@ class ExecuteStream:
                     self._end_span(frame, self._session.worker.id)
                 if frame.kind is FrameKind.FAILURE:
                     raise FailedCallError(frame)
-                await self._context.write(frame.payload)
+                payload = frame.payload + _STOPPING if self._traffic.closed else frame.payload
+                await self._context.write(payload)
                 self._window.taken(len(frame.payload))
         finally:
             self._reader.cancel()
-            for unwatch in self._unwatch:
-                unwatch()
+            self._unwatch()
 
     async def _read(self) -> None:
         """Sends messages on, and queues what will be their answers; last, how reading ended."""
@@ -123,7 +125,8 @@ class ExecuteStream:
         if session is None:
             note_resource(key.name)
             session = self._session = await self._parking.find(key.name)
-            self._unwatch.append(session.watch_end(self._stop))
+            self._unwatch()
+            self._unwatch = session.watch_end(self._stop)
         elif key.name and key.name != session.name and session_part(key.name) != session.name:
             raise invalid(
                 "name",

@@ -17,6 +17,11 @@ class Traffic:
         self._idle = asyncio.Event()
         self._on_close: set[Callable[[GradwireError], None]] = set()
 
+    @property
+    def closed(self) -> bool:
+        """Whether new calls are refused."""
+        return self._refusal is not None
+
     def enter(self) -> None:
         """Counts a call that begins.
 
