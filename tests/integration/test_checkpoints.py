@@ -13,6 +13,7 @@ import gradwire
 from gradwire import nn, optim
 from gradwire.errors import NotFoundError, RequestError
 from gradwire.session import Session
+from tests.processes import ServerProcess
 
 HALF = 4
 """How many steps are taken before a checkpoint, and how many after it."""
@@ -223,3 +224,18 @@ def test_a_checkpoint_of_a_run_has_its_model_and_optimizer(session: Session) -> 
         assert [t.numpy().tobytes() for t in found[0].state_dict().values()] == trained
         went_on = train(*found)
     assert train(model, optimizer, scheduler) == went_on
+
+
+def test_a_session_without_room_for_a_copy_is_kept_all_the_same(tmp_path: Path) -> None:
+    with (
+        ServerProcess(tmp_path, max_session_bytes=64 * 2**20) as server,
+        gradwire.connect(server.address) as session,
+    ):
+        large = gradwire.ones(10 * 2**20)
+        checkpoint = session.checkpoint(large=large)
+        assert checkpoint.num_bytes > 40 * 2**20
+        large.add_(1)
+        again = session.checkpoint(large=large)
+        for kept, value in ((checkpoint, 1), (again, 2)):
+            with gradwire.restore(kept) as restored:
+                assert restored.objects["large"].mean().item() == value

@@ -27,6 +27,7 @@ from gradwire_server.engine.tasks import (
     Answers,
     ExecuteTask,
     HandlerTask,
+    LastingTask,
     StreamTask,
     Task,
     UnaryTask,
@@ -35,7 +36,14 @@ from gradwire_server.engine.tasks import (
     parse,
 )
 from gradwire_server.engine.turns import Lane, Queue, Turns
-from gradwire_server.engine.verbs import SESSION_VERBS, Streaming, Unary, Waiting, catalog_response
+from gradwire_server.engine.verbs import (
+    SESSION_VERBS,
+    Lasting,
+    Streaming,
+    Unary,
+    Waiting,
+    catalog_response,
+)
 from gradwire_server.errors import GradwireError, Reason
 from gradwire_server.limits import Limits
 from gradwire_server.storage import Storage
@@ -291,7 +299,8 @@ class Engine:
                 raise GradwireError(Reason.SESSION_NOT_FOUND, "the session was deleted")
             queue = found
             task = self._session_task(call, found.session, method, payload, timing)
-        lane: Lane = queue.commands if isinstance(task, UnaryTask | ExecuteTask) else deque()
+        ordered = not isinstance(task, WaitingTask | StreamTask)
+        lane: Lane = queue.commands if ordered else deque()
         lane.append(task)
         if len(lane) == 1:
             queue.ready.append(lane)
@@ -326,6 +335,7 @@ class Engine:
 
 _TASKS: dict[type, type[HandlerTask[Any]]] = {
     Unary: UnaryTask,
+    Lasting: LastingTask,
     Waiting: WaitingTask,
     Streaming: StreamTask,
 }

@@ -1,11 +1,14 @@
 """The verbs on checkpoints: CreateCheckpoint, and RestoreCheckpoint in a new session."""
 
 import math
+from collections.abc import Generator
 
 from gradwire.v1 import checkpoints_pb2
 from gradwire.v1.handles import FIRST_SERVER_HANDLE
-from gradwire_server.engine.checkpoints import read_checkpoint, write_checkpoint
+from gradwire_server.engine.checkpoints import read_checkpoint
+from gradwire_server.engine.drafts import draft_checkpoint
 from gradwire_server.engine.session import Session
+from gradwire_server.engine.writing import written
 from gradwire_server.errors import invalid
 from gradwire_server.storage.checkpoints import checkpoint_name, expiry
 
@@ -16,8 +19,8 @@ MAX_CLIENT_STATE_BYTES = 16 << 20
 
 def create_checkpoint(
     session: Session, request: checkpoints_pb2.CreateCheckpointRequest
-) -> checkpoints_pb2.CreateCheckpointResponse:
-    """Writes a checkpoint of the session."""
+) -> Generator[None, None, checkpoints_pb2.CreateCheckpointResponse]:
+    """Writes a checkpoint of the session; yields as long as that takes."""
     if len(request.display_name) > MAX_DISPLAY_NAME_LENGTH:
         raise invalid("display_name", f"has more than {MAX_DISPLAY_NAME_LENGTH} characters")
     if len(request.objects) > MAX_OBJECTS:
@@ -30,8 +33,7 @@ def create_checkpoint(
     if not (request.ttl_seconds >= 0 and math.isfinite(request.ttl_seconds)):
         raise invalid("ttl_seconds", f"{request.ttl_seconds} is not a time in seconds")
     session.num_checkpoints += 1
-    manifest = write_checkpoint(
-        session.storage,
+    draft = draft_checkpoint(
         session,
         checkpoint_name(session.series, session.num_checkpoints),
         display_name=request.display_name,
@@ -40,21 +42,22 @@ def create_checkpoint(
         client_state=request.client_state,
         expire_seconds=expiry(request.ttl_seconds or session.limits.checkpoint_ttl_seconds),
     )
+    manifest = yield from written(session, draft)
     return checkpoints_pb2.CreateCheckpointResponse(checkpoint=manifest.to_message())
 
 
 def park_session(
     session: Session, request: checkpoints_pb2.Checkpoint
-) -> checkpoints_pb2.Checkpoint:
+) -> Generator[None, None, checkpoints_pb2.Checkpoint]:
     """Writes the checkpoint that a session is brought back from, as the front asks for it."""
-    manifest = write_checkpoint(
-        session.storage,
+    draft = draft_checkpoint(
         session,
         request.name,
         display_name=request.display_name,
         expire_seconds=request.expire_time.ToNanoseconds() / 1e9,
         parked=True,
     )
+    manifest = yield from written(session, draft)
     return manifest.to_message()
 
 

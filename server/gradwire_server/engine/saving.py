@@ -1,15 +1,16 @@
 """The checkpoints of a run: when one is written, and what of that is told."""
 
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from gradwire.v1 import runs_pb2
-from gradwire_server.engine.checkpoints import write_checkpoint
+from gradwire_server.engine.drafts import KnownParts, draft_checkpoint
 from gradwire_server.engine.keeping import require_client_state
 from gradwire_server.engine.progress import Progress
 from gradwire_server.engine.recipe import Recipe
 from gradwire_server.engine.session import Session
 from gradwire_server.engine.snapshot import Optional, register
+from gradwire_server.engine.writing import Writing
 from gradwire_server.errors import GradwireError, Reason
 from gradwire_server.storage.checkpoints import checkpoint_name, expiry
 
@@ -17,9 +18,18 @@ RETRY_SECONDS = 10.0
 """How long a run waits after a checkpoint that could not be written; it warns of the first only."""
 
 
+class _Underway(NamedTuple):
+    """A checkpoint that is being written."""
+
+    writing: Writing
+    name: str
+    step: int
+    best: bool
+
+
 @register
 class Saver:
-    """Writes the checkpoints of a run.
+    """Writes the checkpoints of a run, one at a time, while the run goes on.
 
     Args:
         session: The session.
@@ -47,9 +57,12 @@ class Saver:
         self._written_at = 0.0
         self._retry_at = 0.0
         self._refused = False
+        self._known: KnownParts = {}
+        self._underway: _Underway | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_written_at": 0.0, "_retry_at": 0.0}
+        passing = {"_written_at": 0.0, "_retry_at": 0.0, "_known": {}, "_underway": None}
+        return {**vars(self), **passing}
 
     def begin(self) -> None:
         """Begins to count the time, or goes on after a rest or from a checkpoint."""
@@ -75,10 +88,10 @@ class Saver:
         self._step = -1
 
     def write(self, session: Session, values: dict[str, float], *, best: bool = False) -> None:
-        """Writes a checkpoint if the run keeps some and has none of this step.
+        """Begins to write a checkpoint if the run keeps some and has none of this step.
 
         Args:
-            session: The session, which is the active one.
+            session: The session, which is the active one. None may be under way.
             values: Those of the last evaluation.
             best: Whether it is the best.
 
@@ -90,15 +103,16 @@ class Saver:
         keeps = recipe.keeps_checkpoints and self._run
         if not keeps or self._progress.was_told("checkpoint", step) or self._step == step:
             return
+        assert self._underway is None
         before, self._step = self._step, step
         name = checkpoint_name(self._run.removeprefix("runs/"), step)
         try:
-            manifest = write_checkpoint(
-                session.storage,
+            draft = draft_checkpoint(
                 session,
                 name,
                 kept=self._kept,
                 client_state=self._client_state,
+                known=self._known,
                 run=self._run,
                 step=step,
                 values=values,
@@ -108,6 +122,30 @@ class Saver:
             self._step = before
             self._refuse(step, error)
             return
+        self._underway = _Underway(Writing(session, draft), name, step, best)
+
+    def is_written(self, until: float) -> bool:
+        """Returns whether no checkpoint is under way; waits for it until a time at most.
+
+        Args:
+            until: A time of the monotonic clock.
+
+        Raises:
+            GradwireError: The first one of the run could not be written.
+        """
+        underway = self._underway
+        if underway is None:
+            return True
+        writing, name, step, best = underway
+        if not writing.wait(until):
+            return False
+        self._underway = None
+        try:
+            manifest = writing.result()
+        except GradwireError as error:
+            self._step = -1
+            self._refuse(step, error)
+            return True
         self._refused = False
         if self._noted_step < step:
             self._noted_step = step
@@ -117,8 +155,15 @@ class Saver:
                 name=name,
                 num_bytes=manifest.num_bytes,
                 best=best,
-                keep_last=recipe.keep_last,
+                keep_last=self._recipe.keep_last,
             )
+        return True
+
+    def abandon(self) -> None:
+        """Lets nothing stay of the checkpoint that is under way."""
+        if self._underway is not None:
+            self._underway.writing.abandon()
+            self._underway = None
 
     def _refuse(self, step: int, error: GradwireError) -> None:
         """Warns of the first checkpoint that could not be written."""

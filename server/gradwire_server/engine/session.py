@@ -18,7 +18,7 @@ from gradwire_server.engine.delivery import IN_LINE, Delivery
 from gradwire_server.engine.failures import operation_failure
 from gradwire_server.engine.intrinsics import Intrinsics
 from gradwire_server.engine.leftovers import MAX_HANDLES, Leftovers
-from gradwire_server.engine.memory import Budget
+from gradwire_server.engine.memory import Budget, Measured
 from gradwire_server.engine.parts import Parts
 from gradwire_server.engine.programs import OperationError, Program
 from gradwire_server.engine.random_state import RandomState
@@ -73,7 +73,9 @@ class Session:
         series: What its checkpoints are called, those of runs aside.
         version: Another number whenever models or optimizers may have changed but for what is in
             their tensors.
-        turn_until: Until when, by `time.monotonic`, a run may take more than one step in this turn.
+        turn_until: Until when, by `time.monotonic`, a run may take more than one step in this turn,
+            or wait for its checkpoint.
+        drafts: Checkpoints that are being written: copies of what it holds.
         left_out: Why values are gone that its checkpoint had to do without, by handle.
     """
 
@@ -130,6 +132,7 @@ class Session:
         self.series = secrets.token_hex(8)
         self.leftovers = Leftovers(self.values, limits.max_session_bytes // 4)
         self._pinned: dict[object, tuple[Any, ...]] = {}
+        self.drafts: set[Measured] = set()
         torch.seed()
         self._random_state = RandomState.capture(device)
 
@@ -427,6 +430,7 @@ class Session:
         return [
             *self.values.values(),
             *self._pinned.values(),
+            *self.drafts,
             *self._parts.held(),
             *(model.module for model in models),
             *(model.optimizer for model in models),

@@ -162,32 +162,46 @@ class UnaryTask(HandlerTask[Message]):
         return False
 
 
-class WaitingTask(HandlerTask[Generator[None, None, Message]]):
-    """A call with one response whose handler waits: it yields as long as it can't go on."""
+class LastingTask(HandlerTask[Generator[None, None, Message]]):
+    """A call with one response whose handler yields as long as it takes."""
 
     _steps: Generator[None, None, Message] | None = None
 
     def advance(self) -> bool:
-        """Lets the handler try; answers when it is done."""
+        """Lets the handler go on; answers when it is done."""
         try:
             with self._watch():
-                payload = self._try()
+                payload = self._go_on()
         except Exception as error:  # noqa: BLE001  # the boundary: the worker goes on
             self.fail(as_catalog_error(error, self.method))
             return False
-        self.blocked = payload is None
         if payload is not None:
             self._answers.reply(self.call, payload, self.timing.summary())
-        return self.blocked
+        return payload is None
 
-    def _try(self) -> bytes | None:
-        """Returns the response; None if the handler has to wait."""
+    def _go_on(self) -> bytes | None:
+        """Returns the response; None if there is none yet."""
         self._steps = self._steps or self._handler()
         try:
             next(self._steps)
         except StopIteration as stop:
             return self._serialized(stop.value)
         return None
+
+    def fail(self, error: GradwireError) -> None:
+        """Gives the call up and tells its caller why."""
+        if self._steps is not None:
+            self._steps.close()
+        super().fail(error)
+
+
+class WaitingTask(LastingTask):
+    """One whose handler yields only if it can't go on before another task has done something."""
+
+    def advance(self) -> bool:
+        """Lets the handler try; answers when it is done."""
+        self.blocked = super().advance()
+        return self.blocked
 
 
 class StreamTask(HandlerTask[Generator[Sequence[Message] | None, None, None]]):

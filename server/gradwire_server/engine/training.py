@@ -127,11 +127,13 @@ class TrainingRun:
         held = (self.optimizer, self._batches.tensors, self._judge.best_state or {})
         with session.pinning(*held), self._training():
             if not self.progress.step:
-                self._checkpoint(session)
-                yield self._due(session)
+                # Before there is one, no step is taken: the run could not go on after a crash.
+                yield from self._checkpoint(session)
+                yield from self._written(session)
             while not (self._is_done() or self._batches.is_over):
                 if self.wish == "pause":
-                    self._checkpoint(session)
+                    yield from self._checkpoint(session)
+                    yield from self._written(session)
                     yield self._rest(session)
                     return
                 if self.wish:
@@ -143,16 +145,19 @@ class TrainingRun:
                     if self._advance(session):
                         yield from self._after_step(session)
                 except GradwireError:
+                    yield from self._written(session)
                     yield self._rest(session)
                     raise
+                self._saver.is_written(0.0)
                 events = self._due(session)
                 if events or time.monotonic() >= session.turn_until:
                     yield events
             yield from self._finish(session)
 
     def close(self, session: Session) -> None:
-        """Takes no more batches."""
+        """Takes no more batches, and leaves no checkpoint half-written."""
         self._batches.close(session)
+        self._saver.abandon()
 
     @property
     def _known_steps(self) -> int:
@@ -228,7 +233,7 @@ class TrainingRun:
             best = self._judge.is_best(self._watched)
         wanted = best or (self._saver.is_due() and not self._is_done())
         if wanted and self._saver.is_able():
-            self._checkpoint(session, best=best)
+            yield from self._checkpoint(session, best=best)
 
     def _note_bad(self) -> None:
         """Notes a loss or a gradient that was not finite, and does what the recipe says."""
@@ -277,8 +282,15 @@ class TrainingRun:
     def _rest(self, session: Session) -> Events:
         return self.progress.rest(self._stepper.grad_norm, session.device)
 
-    def _checkpoint(self, session: Session, *, best: bool = False) -> None:
+    def _checkpoint(self, session: Session, *, best: bool = False) -> Turns:
+        """Begins to write a checkpoint, once the one before is written."""
+        yield from self._written(session)
         self._saver.write(session, self._values, best=best)
+
+    def _written(self, session: Session) -> Turns:
+        """Waits until no checkpoint is under way."""
+        while not self._saver.is_written(session.turn_until):
+            yield self._due(session)
 
     def _finish(self, session: Session) -> Turns:
         cancelled = self.wish == "cancel"
@@ -288,12 +300,19 @@ class TrainingRun:
         if self._judge.best_state is not None and not cancelled:
             with torch.no_grad(), operation("Train"):
                 self.model.module.load_state_dict(self._judge.best_state)
+        yield from self._written(session)
         average = self._hand_over_average(session)
         self.leave()
+        self._modes = []
+        self._batches.close(session)
+        # Whoever begins with the last checkpoint finds no run; whoever asks meanwhile does.
         session.runs.pop(self.name, None)
-        self.close(session)
         self._saver.forget()
-        self._checkpoint(session)
+        self._saver.write(session, self._values)
+        if self.name:
+            session.runs[self.name] = self
+        yield from self._written(session)
+        session.runs.pop(self.name, None)
         yield self._rest(session)
         state = runs_pb2.RUN_STATE_CANCELLED if cancelled else runs_pb2.RUN_STATE_SUCCEEDED
         ended = runs_pb2.RunEnded(

@@ -22,8 +22,21 @@ class Unary(NamedTuple):
     handler: Callable[[Session, Any], Message]
 
 
+class Lasting(NamedTuple):
+    """An RPC whose handler yields as long as it takes, and then returns the response.
+
+    The session's commands after it wait, those of others do not.
+    """
+
+    request: type[Message]
+    handler: Callable[[Session, Any], Generator[None, None, Message]]
+
+
 class Waiting(NamedTuple):
-    """An RPC whose handler yields as long as it can't go on, and then returns the response."""
+    """An RPC beside the session's commands, whose handler yields as long as it can't go on.
+
+    Then it returns the response.
+    """
 
     request: type[Message]
     handler: Callable[[Session, Any], Generator[None, None, Message]]
@@ -80,7 +93,7 @@ def _signature(function: Any) -> str:
         return ""
 
 
-SESSION_VERBS: dict[str, Unary | Waiting | Streaming] = {
+SESSION_VERBS: dict[str, Unary | Lasting | Waiting | Streaming] = {
     "FetchValues": Unary(sessions_pb2.FetchValuesRequest, fetch_values),
     "ReleaseValues": Unary(sessions_pb2.ReleaseValuesRequest, release_values),
     "CreateModel": Unary(models_pb2.CreateModelRequest, models.create_model),
@@ -99,9 +112,9 @@ SESSION_VERBS: dict[str, Unary | Waiting | Streaming] = {
     "ResumeRun": Streaming(runs_pb2.ResumeRunRequest, running.resume_run),
     "CancelRun": Unary(runs_pb2.CancelRunRequest, running.cancel_run),
     "PauseRun": Unary(runs_pb2.PauseRunRequest, running.pause_run),
-    "CreateCheckpoint": Unary(checkpoints_pb2.CreateCheckpointRequest, keeping.create_checkpoint),
+    "CreateCheckpoint": Lasting(checkpoints_pb2.CreateCheckpointRequest, keeping.create_checkpoint),
     "RequireRest": Unary(sessions_pb2.GetSessionRequest, rest.require_rest),
-    "ParkSession": Unary(checkpoints_pb2.Checkpoint, keeping.park_session),
+    "ParkSession": Lasting(checkpoints_pb2.Checkpoint, keeping.park_session),
     "RestoreCheckpoint": Unary(
         checkpoints_pb2.RestoreCheckpointRequest, keeping.restore_checkpoint
     ),
