@@ -29,8 +29,8 @@ class Callback(RemoteObject):
     def __init__(
         self, session: Session, function: Callable[..., Any], *, in_backward: bool = False
     ) -> None:
-        number = session.callbacks.add(function, in_backward=in_backward)
-        super().__init__(session.record("gradwire.callback", (number,), {}))
+        self.number = session.callbacks.add(function, in_backward=in_backward)
+        super().__init__(session.record("gradwire.callback", (self.number,), {}))
 
 
 def run(session: Session, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

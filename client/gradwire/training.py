@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from gradwire.calls import session_of
 from gradwire.errors import RequestError, ServerUnavailableError, SessionLostError
+from gradwire.factors import count_scheduler_steps, tables_of
 from gradwire.feeding import FOREVER, Feeder
 from gradwire.history import History
 from gradwire.loggers import Logger
@@ -109,6 +110,8 @@ def train(
             limits the run, or for ``OneCycleLR`` and ``CyclicLR``, after each step; a pair with
             ``"step"`` or ``"epoch"`` says otherwise. ``ReduceLROnPlateau`` watches the validation
             loss; a dictionary with ``scheduler``, ``interval`` and ``monitor`` says otherwise.
+            Functions that it calls, as ``LambdaLR`` does, are called for all steps to come before
+            the run begins.
         clip_grad_norm: Scales gradients down to this total 2-norm before each step.
         clip_grad_value: Clips gradients to this absolute value before each step.
         accumulate: Over how many batches to accumulate gradients for a step; the loss of each is
@@ -203,6 +206,10 @@ def train(
         request.validation.every_steps = evaluation.every_steps
         evaluation.samples.fill(request.validation, session)
     stepping = set_scheduler(request, session, scheduler)
+    if stepping is not None:
+        per_epoch = _steps_per_epoch(samples, batch_size, accumulate, drop_last=drop_last)
+        num_steps = count_scheduler_steps(request, stepping, per_epoch)
+        request.scheduler.tables.extend(tables_of(session, stepping, num_steps))
     set_early_stopping(request, early_stopping)
     set_checkpoint(request, checkpoint)
     if ema is not None:
@@ -251,6 +258,18 @@ def _fitting_batch_size(samples: Samples, batch_size: int | None, *, drop_last: 
     if samples.batching is None:
         raise ValueError(f"{text}; give at most {num_samples}, or None for all of them at once")
     return num_samples
+
+
+def _steps_per_epoch(
+    samples: Samples, batch_size: int | None, accumulate: int, *, drop_last: bool
+) -> int | None:
+    """Returns how many steps an epoch has; None if nobody knows."""
+    num_samples = samples.num_samples
+    if num_samples is None:
+        return None
+    size = batch_size or num_samples
+    batches = num_samples // size if drop_last else -(-num_samples // size)
+    return -(-batches // accumulate)
 
 
 class _Evaluation(NamedTuple):

@@ -40,7 +40,7 @@ def begin() -> tuple[Any, Run]:
     inputs = numbers.standard_normal((60, 4), dtype=np.float32)
     targets = inputs.sum(1, keepdims=True)
     gradwire.manual_seed(0)
-    nn = gradwire.nn
+    nn, schedulers = gradwire.nn, gradwire.optim.lr_scheduler
     model = nn.Sequential(nn.Linear(4, 16), nn.BatchNorm1d(16), nn.Dropout(0.2), nn.Linear(16, 1))
     optimizer = gradwire.optim.AdamW(model.parameters(), lr=0.01)
     run = gradwire.train(
@@ -49,7 +49,14 @@ def begin() -> tuple[Any, Run]:
         exact=True,
         loss=nn.MSELoss(),
         optimizer=optimizer,
-        scheduler=gradwire.optim.lr_scheduler.CosineAnnealingLR(optimizer, NUM_STEPS),
+        scheduler=schedulers.SequentialLR(
+            optimizer,
+            [
+                schedulers.LambdaLR(optimizer, lambda step: (1 + step) / 300),
+                schedulers.CosineAnnealingLR(optimizer, NUM_STEPS - 300),
+            ],
+            milestones=[300],
+        ),
         validation={"data": (inputs, targets), "every_steps": EVALUATION_STEPS},
         wait=False,
         **RECIPE,

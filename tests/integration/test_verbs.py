@@ -197,6 +197,28 @@ def test_train_equals_a_loop_over_a_data_loader_bit_for_bit(stubs: Stubs, model:
     assert_equal_weights(stubs, model, expected)
 
 
+def test_a_schedule_may_be_a_table_of_factors(stubs: Stubs, model: str) -> None:
+    inputs, targets = data()
+    factors = [1.0, 0.5, 0.25, 0.1]
+    table = Value(list=values_pb2.ValueList(values=map(number, factors)))
+    request = runs_pb2.TrainRequest(
+        name=model,
+        inputs=[tensor(inputs)],
+        targets=[tensor(targets)],
+        loss=MSE,
+        steps=3,
+        scheduler=runs_pb2.Scheduler(
+            type="torch.optim.lr_scheduler.LambdaLR", kwargs={"lr_lambda": table}
+        ),
+    )
+    events = [response.event for response in stubs.runs.Train(request)]
+    rates = [rate for event in events for rate in event.progress.learning_rates]
+    assert rates == [0.1 * factor for factor in factors[:3]]
+    request.scheduler.kwargs["lr_lambda"].CopyFrom(number(0.5))
+    with pytest.raises(grpc.RpcError, match="is not a list of the factors for 0, 1, 2 and so on"):
+        list(stubs.runs.Train(request))
+
+
 def test_forward_returns_intermediate_values_and_gradients_of_inputs(
     stubs: Stubs, model: str
 ) -> None:

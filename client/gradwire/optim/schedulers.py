@@ -1,6 +1,6 @@
 """Schedulers of learning rates: torch's own on the server, and a base for the script's."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gradwire.callbacks import Callback, run
@@ -81,6 +81,13 @@ class LRScheduler:
         self.__dict__.update(state_dict)
 
 
+@restorable
+class Functions(list[int]):
+    """The functions of the script that a scheduler calls, by the numbers that the session has."""
+
+    __gradwire_transient__ = True
+
+
 class BuiltinScheduler(LRScheduler):
     """Base of torch's schedulers.
 
@@ -110,19 +117,20 @@ class BuiltinScheduler(LRScheduler):
         sent = [_sendable(session, value) for value in args]
         named = {name: _sendable(session, value) for name, value in kwargs.items()}
         parts = [part for value in (*sent, *named.values()) for part in _flat(value)]
-        state["_calls_back"] = any(
-            isinstance(part, Callback)
-            or (isinstance(part, BuiltinScheduler) and part.__dict__["_calls_back"])
-            for part in parts
-        )
+        state["_functions"] = _functions_in(parts)
         state["_remote"] = None
         with state["_options"]:
             arguments = (state["_options"].remote, *sent)
-            if state["_calls_back"]:
+            if state["_functions"]:
                 state["_remote"] = run(session, self._catalog_name, arguments, named)
             else:
                 slot = session.record(self._catalog_name, arguments, named)
                 state["_remote"] = RemoteObject(slot)
+
+    def __gradwire_functions__(self) -> Functions:
+        """Returns the functions of the script that it calls."""
+        functions: Functions = self.__dict__["_functions"]
+        return functions
 
     def __gradwire_remote__(self) -> RemoteObject:
         """Returns what stands for the scheduler on the server."""
@@ -135,7 +143,7 @@ class BuiltinScheduler(LRScheduler):
         session = remote._slot.session
         with self.__dict__["_options"]:
             name, arguments = f"{_PREFIX}LRScheduler.step", (remote, *args)
-            if self.__dict__["_calls_back"]:
+            if self.__dict__["_functions"]:
                 run(session, name, arguments, kwargs)
             else:
                 session.record(name, arguments, kwargs, wanted=False)
@@ -230,6 +238,17 @@ def _plain(group: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _functions_in(parts: Iterable[Any]) -> Functions:
+    """Returns the functions among the arguments of a scheduler, and of schedulers among them."""
+    numbers = Functions()
+    for part in parts:
+        if isinstance(part, Callback):
+            numbers.append(part.number)
+        elif isinstance(part, BuiltinScheduler):
+            numbers += part.__dict__["_functions"]
+    return numbers
+
+
 def _sendable(session: Any, value: Any) -> Any:
     """Returns an argument with stand-ins in place of functions."""
     if isinstance(value, list | tuple):
@@ -268,7 +287,7 @@ class ChainedScheduler(BuiltinScheduler):
         chained = list(schedulers)
         self.__dict__["optimizer"] = optimizer or _chained_optimizer(chained)
         self.__dict__["_options"] = options = _Options(self.optimizer)
-        self.__dict__["_calls_back"] = any(part.__dict__["_calls_back"] for part in chained)
+        self.__dict__["_functions"] = _functions_in(chained)
         session = options.remote._slot.session
         args = (chained,) if optimizer is None else (chained, options.remote)
         self.__dict__["_remote"] = RemoteObject(session.record(self._catalog_name, args, {}))

@@ -187,7 +187,7 @@ class TorchMetric(_message.Message):
     def __init__(self, type: _Optional[str] = ..., kwargs: _Optional[_Mapping[str, _values_pb2.Value]] = ...) -> None: ...
 
 class Scheduler(_message.Message):
-    __slots__ = ("type", "kwargs", "handle", "interval", "monitor")
+    __slots__ = ("type", "kwargs", "handle", "interval", "monitor", "tables")
     class KwargsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -200,12 +200,31 @@ class Scheduler(_message.Message):
     HANDLE_FIELD_NUMBER: _ClassVar[int]
     INTERVAL_FIELD_NUMBER: _ClassVar[int]
     MONITOR_FIELD_NUMBER: _ClassVar[int]
+    TABLES_FIELD_NUMBER: _ClassVar[int]
     type: str
     kwargs: _containers.MessageMap[str, _values_pb2.Value]
     handle: int
     interval: SchedulerInterval
     monitor: str
-    def __init__(self, type: _Optional[str] = ..., kwargs: _Optional[_Mapping[str, _values_pb2.Value]] = ..., handle: _Optional[int] = ..., interval: _Optional[_Union[SchedulerInterval, str]] = ..., monitor: _Optional[str] = ...) -> None: ...
+    tables: _containers.RepeatedCompositeFieldContainer[FactorTable]
+    def __init__(self, type: _Optional[str] = ..., kwargs: _Optional[_Mapping[str, _values_pb2.Value]] = ..., handle: _Optional[int] = ..., interval: _Optional[_Union[SchedulerInterval, str]] = ..., monitor: _Optional[str] = ..., tables: _Optional[_Iterable[_Union[FactorTable, _Mapping]]] = ...) -> None: ...
+
+class FactorTable(_message.Message):
+    __slots__ = ("callback", "factors", "failures")
+    class FailuresEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: int
+        value: str
+        def __init__(self, key: _Optional[int] = ..., value: _Optional[str] = ...) -> None: ...
+    CALLBACK_FIELD_NUMBER: _ClassVar[int]
+    FACTORS_FIELD_NUMBER: _ClassVar[int]
+    FAILURES_FIELD_NUMBER: _ClassVar[int]
+    callback: int
+    factors: _containers.RepeatedScalarFieldContainer[float]
+    failures: _containers.ScalarMap[int, str]
+    def __init__(self, callback: _Optional[int] = ..., factors: _Optional[_Iterable[float]] = ..., failures: _Optional[_Mapping[int, str]] = ...) -> None: ...
 
 class EarlyStopping(_message.Message):
     __slots__ = ("monitor", "patience", "min_delta", "direction", "restore_best")

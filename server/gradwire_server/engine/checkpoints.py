@@ -7,6 +7,7 @@ from typing import Any
 import safetensors.torch
 import torch
 
+from gradwire_server.engine.callbacks import Callback
 from gradwire_server.engine.modules import find_member
 from gradwire_server.engine.session import Session
 from gradwire_server.engine.snapshot import Rebuilder, Snapshot
@@ -17,12 +18,17 @@ from gradwire_server.storage.checkpoints import corrupt
 class _Context:
     """What objects need to be rebuilt in a session."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, *, continues: bool) -> None:
         self.session = session
+        self._continues = continues
         self.scope = session.scope
         self.member = find_member
         self.max_operations = session.limits.max_program_operations
         self.callback = session.callback
+
+    def own_callback(self, number: int) -> Callback | None:
+        """Returns the stand-in for a function, if the client that has it goes on."""
+        return self.session.callback(number) if self._continues else None
 
 
 def read_checkpoint(
@@ -58,7 +64,9 @@ def read_checkpoint(
             storages |= safetensors.torch.load(data)
     snapshot = Snapshot(root=graph["root"], objects=graph["objects"], storages=storages)
     try:
-        rebuilder = Rebuilder(snapshot, device=session.device, context=_Context(session))
+        rebuilder = Rebuilder(
+            snapshot, device=session.device, context=_Context(session, continues=continues)
+        )
         state: Mapping[str, Any] = {
             key: rebuilder.decode(value) for key, value in snapshot.root["state"].items()
         }

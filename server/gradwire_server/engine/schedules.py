@@ -1,11 +1,9 @@
 """How the learning rate of a run changes."""
 
-from typing import Any
-
 import torch
 
 from gradwire.v1 import catalog, runs_pb2
-from gradwire_server.engine.callbacks import Callback
+from gradwire_server.engine.factors import factors_of, put_back, put_tables
 from gradwire_server.engine.failures import operation
 from gradwire_server.engine.recipe import Monitor, Watched, one_of
 from gradwire_server.engine.session import Session
@@ -13,6 +11,7 @@ from gradwire_server.engine.snapshot import register
 from gradwire_server.errors import invalid
 
 Scheduler = torch.optim.lr_scheduler.LRScheduler
+_BY_FACTORS = ("torch.optim.lr_scheduler.LambdaLR", "torch.optim.lr_scheduler.MultiplicativeLR")
 
 
 @register
@@ -32,6 +31,10 @@ class Schedule:
         self._scheduler = scheduler
         self.per_step = per_step
         self._monitor = monitor
+
+    def release(self) -> None:
+        """Lets the scheduler call the functions of the client again that tables stood for."""
+        put_back(self._scheduler)
 
     def step(self, watched: Watched) -> None:
         """Lets the scheduler go on."""
@@ -69,33 +72,16 @@ def build_schedule(
     else:
         construct = session.registry.constructor(spec.type, "scheduler.type", catalog.SCHEDULERS)
         kwargs = session.decode_map(spec.kwargs, "scheduler.kwargs")
+        if spec.type in _BY_FACTORS and "lr_lambda" in kwargs:
+            kwargs["lr_lambda"] = factors_of(kwargs["lr_lambda"], "scheduler.kwargs['lr_lambda']")
         with operation(spec.type):
             scheduler = construct(optimizer, **kwargs)
-    if _calls_back(scheduler):
-        raise invalid(
-            "scheduler",
-            f"{type(scheduler).__name__} calls a function of the program, which a run goes on "
-            "without; take one that needs none, such as CosineAnnealingLR or SequentialLR, or "
-            "step it in a loop of your own",
-        )
     if scheduler.optimizer is not optimizer:
         raise invalid("scheduler", "changes the learning rate of another optimizer")
+    put_tables(scheduler, spec.tables)
     one_of(spec.interval, runs_pb2.SchedulerInterval, "scheduler.interval")
     per_step = spec.interval == runs_pb2.SCHEDULER_INTERVAL_STEP
     if not spec.interval:
         by_step = torch.optim.lr_scheduler.OneCycleLR | torch.optim.lr_scheduler.CyclicLR
         per_step = isinstance(scheduler, by_step) or not request.epochs
     return Schedule(scheduler, per_step=per_step, monitor=monitor)
-
-
-def _calls_back(scheduler: Any) -> bool:
-    """Whether a scheduler, or one that it consists of, calls a function of the client."""
-    held = [
-        value
-        for values in vars(scheduler).values()
-        for value in (values if isinstance(values, list) else [values])
-    ]
-    return any(
-        isinstance(value, Callback) or (isinstance(value, Scheduler) and _calls_back(value))
-        for value in held
-    )

@@ -158,6 +158,8 @@ class TrainingRun:
         """Takes no more batches, and leaves no checkpoint half-written."""
         self._batches.close(session)
         self._saver.abandon()
+        if self._schedule is not None:
+            self._schedule.release()
 
     @property
     def _known_steps(self) -> int:
@@ -311,6 +313,8 @@ class TrainingRun:
         self._saver.write(session, self._values)
         if self.name:
             session.runs[self.name] = self
+        if self._schedule is not None:
+            self._schedule.release()
         yield from self._written(session)
         session.runs.pop(self.name, None)
         yield self._rest(session)
