@@ -90,7 +90,7 @@ test-kill: $(VENV_STAMP)
 
 .PHONY: bench
 bench: $(VENV_STAMP)
-	@$(BIN)/gradwire bench --json outputs/benchmarks.json $(ARGS)
+	@$(BIN)/gradwire bench --json outputs/benchmarks.json --plot outputs/benchmarks.png $(ARGS)
 
 .PHONY: bench-docs
 bench-docs: $(VENV_STAMP)

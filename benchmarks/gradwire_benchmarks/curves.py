@@ -17,6 +17,8 @@ from gradwire_benchmarks.workbench import Workbench
 READ_STEPS = 20
 """After how many steps losses are read; steps of large nets take long."""
 MAX_ROUNDS = 3
+LEAST_SECONDS = 1.0
+"""How long sessions train at once: long enough for each of many to take some steps."""
 
 Points = dict[int, list[Sample]]
 """By what grows, the samples of all rounds."""
@@ -59,6 +61,11 @@ class Curve:
     series: tuple[Series, ...]
     measure: Callable[[Workbench, int], list[Sample]]
 
+    @property
+    def picture(self) -> str:
+        """The name of the PNG file."""
+        return f"benchmark-{self.name}.png"
+
 
 def _train(make_net: Callable[[int], Net]) -> Callable[[Workbench, int], list[Sample]]:
     """Returns what measures steps with the net of a value."""
@@ -73,6 +80,7 @@ def _train(make_net: Callable[[int], Net]) -> Callable[[Workbench, int], list[Sa
                 Echo(bench.echo_channel, {"small": (SMALL_BYTES, SMALL_BYTES)}),
             ],
             least_steps=READ_STEPS,
+            most_rounds=MAX_ROUNDS,
         )
 
     return measure
@@ -102,7 +110,7 @@ def _with_operations(num_operations: int) -> Net:
 def _train_many(bench: Workbench, num_sessions: int) -> list[Sample]:
     """Returns samples of so many sessions that train at once."""
     local = LocalLoop(bench.torch, NET)
-    seconds = bench.plan.burst_seconds
+    seconds = 0.0 if bench.plan.quick else max(bench.plan.burst_seconds, LEAST_SECONDS)
     with Clients(
         bench.server.address,
         NET,
@@ -112,7 +120,7 @@ def _train_many(bench: Workbench, num_sessions: int) -> list[Sample]:
         clients.open(num_steps=READ_EVERY)
         return [
             round_of(clients, seconds, backwards=bool(number % 2)) | local.burst(READ_EVERY)
-            for number in range(bench.plan.num_rounds)
+            for number in range(min(bench.plan.num_rounds, MAX_ROUNDS))
         ]
 
 
@@ -124,6 +132,7 @@ def _carry(bench: Workbench, num_bytes: int) -> list[Sample]:
             BytesTrip(bench.echo_channel, "echo", num_bytes),
         ],
         least_steps=LEAST_TRIPS,
+        most_rounds=MAX_ROUNDS,
     )
 
 

@@ -40,11 +40,23 @@ class Plan:
         keys = [key for line in self.lines if line.suite == suite for key in line.keys]
         return any(key == name or key.startswith(f"{name} ") for key in keys for name in names)
 
-    def measure(self, contenders: Sequence[Contender], *, least_steps: int = STEPS) -> list[Sample]:
-        """Returns a sample for each round; see `measure`."""
+    def measure(
+        self,
+        contenders: Sequence[Contender],
+        *,
+        least_steps: int = STEPS,
+        most_rounds: int | None = None,
+    ) -> list[Sample]:
+        """Returns a sample for each round.
+
+        Args:
+            contenders: See `measure`.
+            least_steps: See `measure`.
+            most_rounds: Of how many rounds there are no more; None for as many as are planned.
+        """
         return measure(
             contenders,
-            num_rounds=self.num_rounds,
+            num_rounds=min(self.num_rounds, most_rounds or self.num_rounds),
             burst_seconds=self.burst_seconds,
             least_steps=least_steps,
         )

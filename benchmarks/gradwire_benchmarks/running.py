@@ -66,8 +66,7 @@ def run(
         if curves is not None:
             for curve in CURVES:
                 if curve.name in report.curves:
-                    path = curves / f"benchmark-{curve.name}.png"
-                    plot_curve(curve, report.curves[curve.name], path)
+                    plot_curve(curve, report.curves[curve.name], curves / curve.picture)
         if page is not None:
             renew_page(page, report)
 

@@ -37,6 +37,7 @@ def measure_lines(bench: Workbench) -> Measured:
         try:
             for place, rounds in SUITES[name](bench):
                 places[place] = rounds
+                progress.set_postfix_str(f"{name}, done with {place}")
         except LeftOutError as reason:
             measured.left_out[name] = str(reason)
     return measured

@@ -5,6 +5,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from gradwire_benchmarks.curves import CURVES
 from gradwire_benchmarks.lines import Comparison, Range, Result, Unit
 from gradwire_benchmarks.report import Report
 
@@ -44,11 +45,15 @@ def print_table(report: Report) -> None:
 
 
 def markdown(report: Report) -> str:
-    """Returns machine and table as Markdown."""
+    """Returns machine, table and pictures of the growth curves as Markdown."""
     machine = [f"{name}: {value}" for name, value in report.machine.items()]
     rows = [HEADINGS, ("---",) * len(HEADINGS), *(_cells(result) for result in report.results())]
     table = ["| " + " | ".join(cells) + " |" for cells in rows]
-    return "\n".join(["; ".join(machine) + ".", "", *table, "", EXPLANATION, *report.notes()])
+    pictures = [
+        f"![{curve.title}]({curve.picture})" for curve in CURVES if curve.name in report.curves
+    ]
+    parts = ["; ".join(machine) + ".", "\n".join(table), "\n".join([EXPLANATION, *report.notes()])]
+    return "\n\n".join([*parts, *pictures])
 
 
 def renew_page(path: Path, report: Report) -> None:

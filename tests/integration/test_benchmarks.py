@@ -70,8 +70,7 @@ def test_a_quick_look_draws_every_curve(tmp_path: Path) -> None:
         curve.name: 2 for curve in CURVES
     }
     for curve in CURVES:
-        path = tmp_path / f"benchmark-{curve.name}.png"
-        assert path.read_bytes().startswith(PNG)
+        assert (tmp_path / curve.picture).read_bytes().startswith(PNG)
 
 
 def test_results_of_an_earlier_run_are_shown_again(tmp_path: Path) -> None:
