@@ -3,17 +3,14 @@
 import atexit
 import importlib.util
 import os
+import select
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-import grpc
-
 from gradwire.errors import ServerUnavailableError
-from gradwire.transport.channel import open_channel
 
 START_TIMEOUT_SECONDS = 60.0
 STOP_TIMEOUT_SECONDS = 10.0
@@ -46,6 +43,7 @@ class EmbeddedServer:
         self.address = f"unix:{self._folder}/server.sock"
         # Without a name, so that nothing stays behind if this process is killed.
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # open as long as the server
+        listening, tells = os.pipe()
         self._process = subprocess.Popen(
             [
                 sys.executable,
@@ -56,31 +54,32 @@ class EmbeddedServer:
                 self.address,
                 "--parent-pid",
                 str(os.getpid()),
+                "--ready-fd",
+                str(tells),
                 # Its runs rest when the program ends; the next program may have other plans.
                 "--no-resume-runs",
             ],
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
+            pass_fds=(tells,),
             # A Ctrl-C in the terminal is for the program, which then ends the server.
             start_new_session=True,
         )
         self._owner = os.getpid()
         atexit.register(self.stop)
-        self._wait_until_listening()
+        os.close(tells)
+        try:
+            self._wait_until_listening(listening)
+        finally:
+            os.close(listening)
 
-    def _wait_until_listening(self) -> None:
-        deadline = time.monotonic() + START_TIMEOUT_SECONDS
-        with open_channel(self.address) as channel:
-            ready = grpc.channel_ready_future(channel)
-            while time.monotonic() < deadline:
-                try:
-                    ready.result(timeout=0.1)
-                except grpc.FutureTimeoutError:
-                    if self._process.poll() is not None:
-                        break
-                else:
-                    return
+    def _wait_until_listening(self, pipe: int) -> None:
+        """Waits until the server has written to a pipe; it is closed if the server has ended."""
+        waiting = select.poll()
+        waiting.register(pipe, select.POLLIN)
+        if waiting.poll(START_TIMEOUT_SECONDS * 1000) and os.read(pipe, 1):
+            return
         log = self.log()
         self.stop()
         raise ServerUnavailableError(f"the embedded server did not start; its log says:\n{log}")

@@ -373,12 +373,15 @@ def _make_credentials(settings: Settings) -> grpc.ServerCredentials | None:
         raise SettingsError(f"TLS: {error}") from None
 
 
-async def serve(settings: Settings, *, parent_pid: int | None = None) -> None:
+async def serve(
+    settings: Settings, *, parent_pid: int | None = None, ready_fd: int | None = None
+) -> None:
     """Runs a server until it is told to stop.
 
     Args:
         settings: All settings.
         parent_pid: If given, the server ends when that process, its parent, has ended.
+        ready_fd: If given, the end of a pipe to write to, and close, when the server listens.
 
     Raises:
         SettingsError: See `Server.start`.
@@ -388,6 +391,10 @@ async def serve(settings: Settings, *, parent_pid: int | None = None) -> None:
     # A parent makes a folder for the socket, and can't remove it if it is killed.
     server = Server(settings, owns_folder=parent_pid is not None)
     await server.start()
+    if ready_fd is not None:
+        with suppress(BrokenPipeError):
+            os.write(ready_fd, b"\0")
+        os.close(ready_fd)
     # What is there by now stays; no call is to wait while it is looked through for garbage.
     gc.collect()
     gc.freeze()

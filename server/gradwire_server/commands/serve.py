@@ -40,6 +40,7 @@ def serve(
         ),
     ] = None,
     parent_pid: Annotated[int | None, typer.Option(hidden=True)] = None,
+    ready_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
     **given: Any,
 ) -> None:
     """Runs a server: the gRPC endpoint and a worker process for each device."""
@@ -48,7 +49,7 @@ def serve(
     settings = load_settings(config, **given)
     configure_logging(settings.log_format, settings.log_level)
     keep_freed_memory()
-    uvloop.run(run_server(settings, parent_pid=parent_pid))
+    uvloop.run(run_server(settings, parent_pid=parent_pid, ready_fd=ready_fd))
 
 
 def _option(name: str) -> inspect.Parameter:

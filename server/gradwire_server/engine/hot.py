@@ -6,12 +6,14 @@ bit, and leaves whatever is out of the ordinary, such as hooks, to that one.
 """
 
 from collections.abc import Callable
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch.optim import optimizer as _optimizer
 
 _functional_linear: Callable[..., torch.Tensor] = torch.nn.functional.linear
+_USE_GRAD = _optimizer._use_grad_for_differentiable(lambda: None).__code__
 _run_backward = torch.autograd.Variable._execution_engine.run_backward
 
 
@@ -63,10 +65,10 @@ def backward(
 def step(optimizer: torch.optim.Optimizer, closure: Callable[[], Any] | None = None) -> Any:
     """Takes a step, as ``optimizer.step(closure)``."""
     _require_optimizer(optimizer)
-    raw = getattr(type(optimizer).step, "__wrapped__", None)
+    plain = _plain_step(type(optimizer))
     patched = vars(optimizer).get("step")
     if (
-        raw is None
+        plain is None
         or (patched is not None and not hasattr(patched, "_wrapped_by_lr_sched"))
         or optimizer._optimizer_step_pre_hooks
         or optimizer._optimizer_step_post_hooks
@@ -76,7 +78,7 @@ def step(optimizer: torch.optim.Optimizer, closure: Callable[[], Any] | None = N
         return optimizer.step(closure) if closure is not None else optimizer.step()
     # What schedulers look at, to warn of being called too early.
     optimizer._opt_called = True  # type: ignore[attr-defined]
-    return raw(optimizer, closure) if closure is not None else raw(optimizer)
+    return plain(optimizer, closure) if closure is not None else plain(optimizer)
 
 
 def zero_grad(optimizer: torch.optim.Optimizer, set_to_none: bool = True) -> None:
@@ -88,6 +90,27 @@ def zero_grad(optimizer: torch.optim.Optimizer, set_to_none: bool = True) -> Non
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             parameter.grad = None
+
+
+@cache
+def _plain_step(kind: type[torch.optim.Optimizer]) -> Callable[..., Any] | None:
+    """Returns the step of a class without the profiler's scope; None if it has no such scope."""
+    step = getattr(kind.step, "__wrapped__", None)
+    if step is not None and step.__code__ is _USE_GRAD:
+        return partial(_in_grad_mode, step.__wrapped__)
+    return step
+
+
+def _in_grad_mode(
+    step: Callable[..., Any], optimizer: torch.optim.Optimizer, *closure: Callable[[], Any]
+) -> Any:
+    """Takes a step as `_use_grad_for_differentiable` has it, but for a word to the compiler."""
+    before = torch.is_grad_enabled()
+    torch._C._set_grad_enabled(optimizer.defaults["differentiable"])
+    try:
+        return step(optimizer, *closure)
+    finally:
+        torch._C._set_grad_enabled(before)
 
 
 def _require_optimizer(value: Any) -> None:

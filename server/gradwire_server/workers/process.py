@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import platform
+import select
 import signal
 import socket
 import sys
@@ -19,7 +20,9 @@ from gradwire.v1 import server_pb2, sessions_pb2
 from gradwire.v1.regions import claim
 from gradwire_server.access.quotas import Quotas
 from gradwire_server.allocator import keep_freed_memory
+from gradwire_server.engine import hot
 from gradwire_server.engine.compiling import Backend, Builds, CudaGraphs, default_folder
+from gradwire_server.engine.eager import call_untraced_methods_as_they_are
 from gradwire_server.engine.engine import Engine
 from gradwire_server.errors import GradwireError, no_shared_memory
 from gradwire_server.limits import Limits
@@ -36,6 +39,9 @@ LOOK_SECONDS = 0.0005
 """How long a worker that has something to do computes before it looks for new frames."""
 PROMPT_SECONDS = 0.001
 """Within what time a caller that waits for each answer comes with the next command."""
+LATE_PARTS_SECONDS = 0.3
+"""How soon the first frame comes if somebody waits for the worker, as for one that was just started
+for a program."""
 SMALL_PAYLOAD_BYTES = 64 * 1024
 """Up to here header and payload are joined and sent at once."""
 
@@ -103,6 +109,12 @@ class Connection:
             chunk = self._socket.recv(CHUNK_BYTES)
         self._polling.waited(time.perf_counter() - began)
         return chunk
+
+    def has_more_within(self, seconds: float) -> bool:
+        """Waits until something has arrived, for so long at most; returns whether it has."""
+        waiting = select.poll()
+        waiting.register(self._socket, select.POLLIN)
+        return bool(waiting.poll(seconds * 1000))
 
     def _fill(self, size: int) -> None:
         """Receives straight into the buffer until it holds `size` bytes."""
@@ -217,17 +229,33 @@ def ready_frame(device: torch.device) -> Frame:
     return Frame(kind=FrameKind.READY, method=torch.__version__, payload=worker.SerializeToString())
 
 
-def load_late_parts() -> None:
+def warm_up() -> None:
     """Lets torch start its threads, and load what it loads when a step is first taken.
 
     No session is to pay for these with its memory, and none of them with its time.
     """
+    call_untraced_methods_as_they_are()
     square = torch.nn.Parameter(torch.ones(512, 512))
     (square @ square).exp().sum().backward()
-    torch.optim.SGD([square]).step()
+    hot.step(torch.optim.SGD([square]))
+    _keep_what_is_there()
+
+
+def load_late_parts() -> None:
+    """Loads torch's compiler, which a few operations use and others do not.
+
+    It takes a second, so this is done only if nobody waits.
+    """
     importlib.import_module("torch._dynamo")
-    # What is there by now stays. The collection at the end of each session, which gives its memory
-    # back, then looks at what came since, and not at a million objects of libraries.
+    _keep_what_is_there()
+
+
+def _keep_what_is_there() -> None:
+    """Has what is there by now looked at no more in search for garbage.
+
+    The collection at the end of each session, which gives its memory back, then looks at what came
+    since, and not at a million objects of libraries.
+    """
     gc.collect()
     gc.freeze()
 
@@ -269,9 +297,11 @@ def main(arguments: list[str] | None = None) -> int:
         watch=watchdog.watch,
     )
     configure_logging(options.log_format, options.log_level, engine.log_context)
+    warm_up()
     connection.send(ready_frame(device))
-    load_late_parts()
     try:
+        if not connection.has_more_within(LATE_PARTS_SECONDS):
+            load_late_parts()
         serve(connection, engine, answers)
     except (EOFError, ConnectionError):
         return 1
