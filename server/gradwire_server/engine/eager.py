@@ -4,9 +4,11 @@ Some methods of torch must not be traced by the compiler. Torch loads all of it 
 of them is first called, which takes a second and 50 MB.
 """
 
+from typing import Any
+
 from torch.optim import Optimizer
 
-_UNTRACED = (
+_UNTRACED: tuple[Any, ...] = (
     Optimizer.add_param_group,
     Optimizer.load_state_dict,
     Optimizer.state_dict,
@@ -18,6 +20,6 @@ _UNTRACED = (
 def call_untraced_methods_as_they_are() -> None:
     """Lets torch call these methods without loading its compiler, see `torch._disable_dynamo`."""
     for method in _UNTRACED:
-        plain = method.__wrapped__  # type: ignore[attr-defined]
+        plain = method.__wrapped__
         # Where torch keeps what the compiler made of the method.
         setattr(plain, "__dynamo_disable", plain)  # a name like this would be mangled
