@@ -1,6 +1,6 @@
 """What a run has told so far: every step's numbers, and every evaluation's."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -86,11 +86,11 @@ class History:
         self._steps["seconds"] += [*unknown, event.elapsed_seconds]
 
     def _take_validation(self, event: runs_pb2.RunValidation) -> None:
-        self.validation = dict(event.values)
+        self.validation = _ordered(event.values)
         for evaluation in entries(event):
             self._evaluations["validation_step"].append(evaluation.step)
             self._evaluations["validation_epoch"].append(evaluation.epoch)
-            for name, value in evaluation.values.items():
+            for name, value in _ordered(evaluation.values).items():
                 self._evaluations.setdefault(name, []).append(value)
 
     def _take_checkpoint(self, event: runs_pb2.RunCheckpoint) -> None:
@@ -108,6 +108,11 @@ class History:
     def _take_ended(self, event: runs_pb2.RunEnded) -> None:
         self.ended = event
         self.state, self.reason = state_name(event.state), event.reason
+
+
+def _ordered(values: Mapping[str, float]) -> dict[str, float]:
+    """Returns the values of an evaluation, the loss first; on the way they have no order."""
+    return dict(sorted(values.items(), key=lambda item: (item[0] != "validation_loss", item[0])))
 
 
 def state_name(state: "runs_pb2.RunState") -> str:

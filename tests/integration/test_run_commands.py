@@ -1,7 +1,9 @@
 """`gradwire runs` and `gradwire checkpoints` against a real server."""
 
+import os
 import subprocess
 import sys
+import termios
 
 import numpy as np
 
@@ -9,10 +11,13 @@ import gradwire
 from gradwire.session import Session
 
 
-def command(address: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+def command(
+    address: str, *arguments: str, stderr: int = subprocess.PIPE
+) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-m", "gradwire_server", *arguments, "--address", address],
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
         text=True,
         check=False,
         timeout=60,
@@ -40,10 +45,15 @@ def test_runs_and_their_checkpoints_are_listed_watched_and_deleted(
     assert "SUCCEEDED" in listed
     assert "5/5" in listed
 
-    watched = command(address, "runs", "watch", short)
+    ours, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (24, 120))
+    watched = command(address, "runs", "watch", short, stderr=theirs)
+    os.close(theirs)
     assert watched.returncode == 0
     assert watched.stdout == f"{run.name}: SUCCEEDED\n"
-    assert "epoch 5/5, loss " in watched.stderr
+    assert b"epoch 5/5, loss " in os.read(ours, 1 << 16)
+    os.close(ours)
+    assert command(address, "runs", "watch", short).stderr == ""
 
     cancelled = command(address, "runs", "cancel", short)
     assert cancelled.stdout == f"{run.name}: SUCCEEDED\n"

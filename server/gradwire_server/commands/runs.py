@@ -37,7 +37,7 @@ def watch(
     """Follows a run until it ends; the exit status is 0 if it succeeded, else 1."""
     history = History()
     request = runs_pb2.WatchRunRequest(name=full_name(name), from_event=from_event)
-    with connection.open() as stubs, ProgressBar(show=True, title=name) as bar:
+    with connection.open() as stubs, ProgressBar(title=name) as bar:
         for response in stubs.stream(stubs.runs.WatchRun, request):
             history.add(response.event)
             bar.update(response.event, history)
