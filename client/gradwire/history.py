@@ -115,6 +115,11 @@ def _ordered(values: Mapping[str, float]) -> dict[str, float]:
     return dict(sorted(values.items(), key=lambda item: (item[0] != "validation_loss", item[0])))
 
 
+def state_text(state: str, reason: str) -> str:
+    """Returns a state with its reason, if that says more."""
+    return f"{state} ({reason})" if reason not in ("", state) else state
+
+
 def state_name(state: "runs_pb2.RunState") -> str:
     """Returns a state as people read it, such as ``RUNNING``."""
     return runs_pb2.RunState.Name(state).removeprefix("RUN_STATE_")

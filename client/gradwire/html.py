@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from gradwire.history import state_text
+
 if TYPE_CHECKING:
     from gradwire.run import Run
 
@@ -24,7 +26,7 @@ def table(rows: Sequence[tuple[str, Any]], *, caption: str) -> str:
 def run_html(run: "Run") -> str:
     """Returns a run as HTML: its state, its latest numbers, and the curve of its losses."""
     rows: list[tuple[str, Any]] = [
-        ("state", run.state + (f" ({run.reason})" if run.reason else "")),
+        ("state", state_text(run.state, run.reason)),
         ("device", run.device),
         ("steps", run.num_steps),
         ("loss", f"{run.mean_loss:.4g}"),

@@ -9,7 +9,7 @@ import numpy as np
 from gradwire.bar import ProgressBar
 from gradwire.creation import as_tensor
 from gradwire.errors import ServerUnavailableError
-from gradwire.history import History
+from gradwire.history import History, state_text
 from gradwire.loggers.logger import Logger, Loggers
 from gradwire.recorder.values import array_of_tensor
 from gradwire.session import Session
@@ -259,7 +259,7 @@ class Run:
 
     def __repr__(self) -> str:
         progress, started = self._history.progress, self._history.started
-        facts = [self.state + (f" ({self.reason})" if self.reason else "")]
+        facts = [state_text(self.state, self.reason)]
         facts.append(f"step {progress.step}/{started.num_steps}")
         if self.losses:
             facts.append(f"loss {self.mean_loss:.4g}")

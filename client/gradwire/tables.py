@@ -35,14 +35,18 @@ def plot(history: "Mapping[str, np.ndarray[Any, Any]]", *, title: str) -> Any:
         axes = losses if name.endswith("loss") else others
         label = name.replace("_", " ")
         axes.plot(history["validation_step"], values, "o-", color=f"C{number}", label=label)
-    if not others.lines:
+    metrics = [line.get_label() for line in others.lines]
+    others.set_ylabel(metrics[0] if len(metrics) == 1 else "metrics")
+    if not metrics:
         others.remove()
     losses.set(ylabel="loss", title=title)
     losses.grid(alpha=0.3)
     lines = [*losses.get_lines(), *others.get_lines()]
-    losses.legend(handles=lines, labels=[line.get_label() for line in lines])
+    # Beside the axes: within them it would hide the curves of one scale or the other.
+    figure.legend(handles=lines, loc="outside lower center", ncols=4)
     rates.plot(history["step"], history["learning_rate"], color="C7")
     rates.set(xlabel="step", ylabel="learning rate")
+    rates.ticklabel_format(axis="y", useOffset=False)
     rates.grid(alpha=0.3)
     return figure
 

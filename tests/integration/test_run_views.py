@@ -119,7 +119,9 @@ def test_a_run_is_plotted_with_loss_and_metrics_above_the_learning_rate(
     assert set(labels) == {"loss", "validation loss", "mae"}
     assert labels["loss"].get_ydata().tolist() == run.losses
     assert labels["mae"].get_xdata().tolist() == [4, 8, 12]
-    assert {text.get_text() for text in losses.get_legend().get_texts()} == set(labels)
+    (legend,) = figure.legends
+    assert {text.get_text() for text in legend.get_texts()} == set(labels)
+    assert metrics.get_ylabel() == "mae"
     assert rates.get_ylabel() == "learning rate"
     assert rates.get_lines()[0].get_ydata().tolist() == run.history["learning_rate"].tolist()
     assert rates.get_position().y1 <= losses.get_position().y0

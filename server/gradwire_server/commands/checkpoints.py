@@ -9,12 +9,15 @@ from rich.table import Table
 
 from gradwire.v1 import checkpoints_pb2
 from gradwire_server.commands.connection import Connection, ServerStubs, connecting
-from gradwire_server.commands.output import console, time_text
+from gradwire_server.commands.output import print_table, time_text
 from gradwire_server.commands.runs import full_name as run_name
 
 app = typer.Typer(name="checkpoints", help="Checkpoints of a server.", no_args_is_help=True)
 
 PREFIX = "checkpoints/"
+LEAST = ("expires", "run", "created", "name")
+"""What of a checkpoint matters least: its name begins with that of its run."""
+
 Name = Annotated[str, typer.Argument(help="The checkpoint's name.", show_default=False)]
 
 
@@ -26,7 +29,8 @@ def list_checkpoints(
 ) -> None:
     """Lists the checkpoints, newest first."""
     with connection.open() as stubs:
-        console().print(checkpoint_table(list(all_checkpoints(stubs, run))))
+        checkpoints = list(all_checkpoints(stubs, run))
+    print_table(checkpoint_table(checkpoints), LEAST)
 
 
 @app.command()
@@ -36,8 +40,7 @@ def show(connection: Connection, name: Name) -> None:
     with connection.open() as stubs:
         request = checkpoints_pb2.GetCheckpointRequest(name=full_name(name))
         checkpoint = stubs.call(stubs.checkpoints.GetCheckpoint, request).checkpoint
-    output = console()
-    output.print(checkpoint_table([checkpoint]))
+    print_table(checkpoint_table([checkpoint]), LEAST)
     facts = Table("fact", "value")
     facts.add_row("gradwire", checkpoint.gradwire_version)
     facts.add_row("torch", checkpoint.torch_version)
@@ -46,7 +49,7 @@ def show(connection: Connection, name: Name) -> None:
         facts.add_row(key, f"{value:.6g}")
     for handle, why in sorted(checkpoint.left_out.items()):
         facts.add_row(f"left out: handle {handle}", why)
-    output.print(facts)
+    print_table(facts)
 
 
 @app.command()

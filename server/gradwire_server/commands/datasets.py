@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from gradwire.v1 import datasets_pb2, values_pb2
 from gradwire_server.commands.connection import CallFailedError, Connection, ServerStubs, connecting
-from gradwire_server.commands.output import console, time_text
+from gradwire_server.commands.output import print_table, time_text
 from gradwire_server.datasets.files import ENDINGS, format_of
 from gradwire_server.datasets.importing import import_file
 from gradwire_server.datasets.store import PREFIX
@@ -24,6 +24,8 @@ from gradwire_server.transport.datasets import schema_message
 
 PAGE_SIZE = 1000
 PIECE_BYTES = 1024 * 1024
+LEAST = ("created", "columns")
+"""What of a dataset matters least."""
 
 app = typer.Typer(name="datasets", help="Datasets in a server's storage.", no_args_is_help=True)
 
@@ -36,7 +38,7 @@ def list_datasets(connection: Connection) -> None:
     """Lists the datasets, by name."""
     with connection.open() as stubs:
         listed = list(all_datasets(stubs))
-    console().print(dataset_table(listed))
+    print_table(dataset_table(listed), LEAST)
 
 
 @app.command()
@@ -47,10 +49,9 @@ def show(connection: Connection, name: Name) -> None:
         dataset = stubs.call(
             stubs.datasets.GetDataset, datasets_pb2.GetDatasetRequest(name=PREFIX + name)
         ).dataset
-    output = console()
-    output.print(dataset_table([dataset]))
-    output.print(f"SHA-256 {dataset.content_sha256.hex()}", highlight=False)
-    output.print(column_table(dataset))
+    print_table(dataset_table([dataset]), LEAST)
+    typer.echo(f"SHA-256 {dataset.content_sha256.hex()}")
+    print_table(column_table(dataset))
 
 
 @app.command()
@@ -76,7 +77,7 @@ def upload(
         except (GradwireError, ValueError) as error:
             raise CallFailedError(str(error)) from None
         dataset = send(stubs, name, table)
-    console().print(dataset_table([dataset]))
+    print_table(dataset_table([dataset]), LEAST)
 
 
 @app.command()

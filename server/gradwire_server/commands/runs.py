@@ -8,10 +8,10 @@ import typer
 from rich.table import Table
 
 from gradwire.bar import ProgressBar
-from gradwire.history import History, state_name
+from gradwire.history import History, state_name, state_text
 from gradwire.v1 import runs_pb2
 from gradwire_server.commands.connection import Connection, ServerStubs, connecting
-from gradwire_server.commands.output import console, time_text
+from gradwire_server.commands.output import print_table, time_text
 
 app = typer.Typer(name="runs", help="Training runs of a server.", no_args_is_help=True)
 
@@ -24,7 +24,10 @@ Name = Annotated[str, typer.Argument(help="The run's name.", show_default=False)
 def list_runs(connection: Connection) -> None:
     """Lists the runs, newest first."""
     with connection.open() as stubs:
-        console().print(run_table(list(all_runs(stubs))))
+        runs = list(all_runs(stubs))
+    print_table(
+        run_table(runs), least=("exact", "epoch", "created", "validation", "time", "name", "loss")
+    )
 
 
 @app.command()
@@ -41,8 +44,7 @@ def watch(
         for response in stubs.stream(stubs.runs.WatchRun, request):
             history.add(response.event)
             bar.update(response.event, history)
-    reason = f" ({history.reason})" if history.reason else ""
-    typer.echo(f"{full_name(name)}: {history.state}{reason}")
+    typer.echo(f"{full_name(name)}: {state_text(history.state, history.reason)}")
     if history.ended.failure.message:
         typer.echo(history.ended.failure.message, err=True)
     raise typer.Exit(0 if history.state == "SUCCEEDED" else 1)
@@ -105,9 +107,9 @@ def run_table(runs: list[runs_pb2.Run]) -> Table:
         "run", "name", "state", "exact", "step", "epoch", "loss", "validation", "time", "created"
     )
     for run in runs:
-        reason = f" ({run.reason})" if run.reason else ""
+        state = state_text(state_name(run.state), run.reason)
         table.add_row(
-            *(run.name.removeprefix(PREFIX), run.display_name, state_name(run.state) + reason),
+            *(run.name.removeprefix(PREFIX), run.display_name, state),
             "yes" if run.exact else "no",
             *(f"{run.step}/{run.num_steps}", f"{run.epoch}/{run.num_epochs}"),
             f"{run.mean_loss:.4g}",
