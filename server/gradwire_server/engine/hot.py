@@ -65,7 +65,7 @@ def backward(
 def step(optimizer: torch.optim.Optimizer, closure: Callable[[], Any] | None = None) -> Any:
     """Takes a step, as ``optimizer.step(closure)``."""
     _require_optimizer(optimizer)
-    plain = _plain_step(type(optimizer))
+    plain = _plain_step(type(optimizer))  # type: ignore[arg-type]  # classes can be hashed
     patched = vars(optimizer).get("step")
     if (
         plain is None
