@@ -27,6 +27,10 @@ _CHANGES = {
     ("QUEUED", "SERVER_RESTARTED"): "the server was restarted; it goes on from its last checkpoint",
     ("RUNNING", "WORKER_DIED"): "running again",
     ("RUNNING", "SERVER_RESTARTED"): "running again",
+    ("QUEUED", "LIMIT_EXCEEDED"): "waits until a limit of the server leaves room for it",
+    ("QUEUED", "OUT_OF_MEMORY"): "waits until the server has memory for it",
+    ("QUEUED", "NOT_READY"): "waits for a worker",
+    ("QUEUED", "STORAGE_FAILED"): "waits for the storage of the server",
     ("PAUSED", "SERVER_STOPPED"): "rests until the server is started again",
 }
 """What changes of state are, in words, by state and reason."""

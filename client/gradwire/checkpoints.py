@@ -19,8 +19,9 @@ def restore(
     """Opens a session with the values of a checkpoint; operations go to it from now on.
 
     Its ``objects`` are what the checkpoint was written with, by name: of `session.checkpoint`, what
-    was named there; of a run, ``model``, ``optimizer``, and if it had one ``scheduler``. The
-    checkpoint stays, and may be restored again.
+    was named there; of a run, ``model``, ``optimizer``, and if it had them ``scheduler`` and
+    ``average``, the state dict of its moving average. The checkpoint stays, and may be restored
+    again.
 
     Args:
         checkpoint: The checkpoint, its name ``checkpoints/{checkpoint}``, or the last part of that.

@@ -126,7 +126,8 @@ def train(
             ``mode``; ``ttl_hours`` says after how many hours each is deleted. By default one is
             written every minute, and the last two are kept.
         ema: The decay of an exponential moving average of the weights, such as 0.999. Evaluations
-            use it; the run's ``averaged_state_dict`` has it.
+            use it; the run's ``averaged_state_dict`` has it, and of a checkpoint, as a state dict,
+            the object ``average``.
         seed: Seeds the session's random numbers first.
         exact: Whether the results are those of torch's own loop to the last bit, after a crash too.
             By default steps may be compiled once there were many of the same, which is several
@@ -214,10 +215,7 @@ def train(
     set_checkpoint(request, checkpoint)
     if ema is not None:
         request.moving_average.decay = ema
-    named = {"model": model, "optimizer": optimizer, "scheduler": stepping}
-    kept = pack_possible(session, {name: part for name, part in named.items() if part is not None})
-    request.client_state = kept.to_bytes()
-    request.kept_handles.extend(sorted(kept.handles))
+    _set_client_state(request, session, {"model": model, "optimizer": optimizer}, stepping)
     feeder = None
     if stream is not None:
         feeder = Feeder(session, stream, epochs or (1 if steps is None else FOREVER))
@@ -258,6 +256,28 @@ def _fitting_batch_size(samples: Samples, batch_size: int | None, *, drop_last: 
     if samples.batching is None:
         raise ValueError(f"{text}; give at most {num_samples}, or None for all of them at once")
     return num_samples
+
+
+def _set_client_state(
+    request: runs_pb2.TrainRequest,
+    session: Session,
+    objects: dict[str, Any],
+    scheduler: LRScheduler | None,
+) -> None:
+    """Sets what `restore` finds in checkpoints of a run."""
+    if scheduler is not None:
+        objects["scheduler"] = scheduler
+    stand_ins = {}
+    if request.HasField("moving_average"):
+        # Checkpoints have the averages under the handles of these.
+        stand_ins = {name: each.clone() for name, each in objects["model"].state_dict().items()}
+        objects["average"] = stand_ins
+    handles = {name: session.handle(tensor) for name, tensor in stand_ins.items()}
+    kept = pack_possible(session, objects)
+    request.client_state = kept.to_bytes()
+    if handles:
+        request.moving_average.kept_handles.update(handles)
+    request.kept_handles.extend(sorted(kept.handles - set(handles.values())))
 
 
 def _steps_per_epoch(

@@ -179,6 +179,7 @@ class Server:
             log.warning("calls cut off", calls_in_flight=self.traffic.num_calls)
             self.registry.end_all(cut_off())
             self.pool.kill()
+        await self.runs.resign()
         # While nobody else can listen on the address: who finds another server there has seen that
         # the memory of this one is gone.
         self._region_socket.close()

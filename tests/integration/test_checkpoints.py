@@ -239,3 +239,23 @@ def test_a_session_without_room_for_a_copy_is_kept_all_the_same(tmp_path: Path) 
         for kept, value in ((checkpoint, 1), (again, 2)):
             with gradwire.restore(kept) as restored:
                 assert restored.objects["large"].mean().item() == value
+
+
+def test_a_checkpoint_of_a_run_has_its_moving_average(session: Session) -> None:
+    data = np.ones((8, 3), np.float32), np.zeros((8, 1), np.float32)
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+    run = gradwire.train(
+        model,
+        data,
+        loss=nn.MSELoss(),
+        optimizer=optim.SGD(model.parameters(), lr=0.1),
+        steps=7,
+        ema=0.5,
+    )
+    averaged = {name: tensor.numpy() for name, tensor in run.averaged_state_dict.items()}
+    with gradwire.restore(run.checkpoints[-1]) as restored:
+        found = restored.objects["average"]
+        assert found.keys() == averaged.keys() == restored.objects["model"].state_dict().keys()
+        for name, tensor in found.items():
+            assert np.array_equal(tensor.numpy(), averaged[name]), name
+        restored.objects["model"].load_state_dict(found)

@@ -12,6 +12,7 @@ import pytest
 import gradwire
 from gradwire.runs import Run
 from gradwire.transport.channel import open_channel
+from gradwire.v1 import runs_pb2
 from gradwire.v1.events import entries
 from tests.processes import ServerProcess, Stubs
 
@@ -23,6 +24,7 @@ NUM_STEPS = 1000
 LAST_KILL = 600
 """Up to where runs are killed; they tell of their steps a few times a second."""
 EVALUATION_STEPS = 50
+CHECKPOINT_STEPS = 27
 
 RECIPE: dict[str, Any] = {
     "steps": NUM_STEPS,
@@ -30,7 +32,7 @@ RECIPE: dict[str, Any] = {
     "clip_grad_norm": 1.0,
     "ema": 0.9,
     "metrics": ["mae"],
-    "checkpoint": {"every_steps": 27},
+    "checkpoint": {"every_steps": CHECKPOINT_STEPS},
 }
 
 
@@ -129,6 +131,39 @@ def test_a_run_whose_worker_is_killed_ends_as_an_undisturbed_one(
             assert run.state == "SUCCEEDED"
             assert result_of(model, run) == undisturbed
             assert_whole(run)
+            queued, running = (
+                event.state_change
+                for event in Stubs(channel).watch(run.name)
+                if event.HasField("state_change")
+            )
+            assert (queued.state, running.state) == (
+                runs_pb2.RUN_STATE_QUEUED,
+                runs_pb2.RUN_STATE_RUNNING,
+            )
+            assert not running.step % CHECKPOINT_STEPS
+            assert running.step <= queued.step
+
+
+def test_runs_wait_until_there_is_room_for_them(tmp_path: Path, undisturbed: Any) -> None:
+    server = ServerProcess(tmp_path, threads=1)
+    with server, gradwire.connect(server.address) as session:
+        _, run = begin()
+        wait_for_step(run, 100)
+        server.kill()
+        with ServerProcess(tmp_path, threads=1, max_session_bytes=1024) as cramped:
+            waiting = gradwire.runs.attach(run.name)
+            event = next(
+                event for event in waiting.events() if event.state_change.reason == "LIMIT_EXCEEDED"
+            )
+            assert event.state_change.state == runs_pb2.RUN_STATE_QUEUED
+            cramped.stop()
+        with ServerProcess(tmp_path, threads=1) as another:
+            run.wait()
+
+            assert run.state == "SUCCEEDED", another.log()
+            assert_whole(run)
+            assert told_by(run) == undisturbed[0]
+            session.close()
 
 
 @pytest.mark.parametrize("graceful", [False, True], ids=["killed", "stopped"])
@@ -150,11 +185,7 @@ def test_a_run_whose_server_ends_goes_on_with_the_next_one(
 
                 assert run.state == "SUCCEEDED", another.log()
                 assert_whole(run)
-                if graceful:
-                    # The session's own stream was told of the end, so only the run goes on.
-                    assert told_by(run) == undisturbed[0]
-                else:
-                    assert result_of(model, run) == undisturbed
+                assert result_of(model, run) == undisturbed
                 session.close()
 
 

@@ -231,6 +231,31 @@ def test_evaluations_and_early_stopping_equal_a_local_loop() -> None:
     assert run.reason == ("EARLY_STOPPING" if len(seen) < EPOCHS else "")
 
 
+@pytest.mark.parametrize("line_search", [None, "strong_wolfe"])
+def test_an_optimizer_with_closures_leaves_out_steps_that_are_not_finite(line_search: Any) -> None:
+    inputs = np.random.default_rng(0).standard_normal((12, 5), dtype=np.float32)
+    inputs[4:8] = np.nan
+
+    def lbfgs(torch: Any, model: Any) -> Any:
+        return torch.optim.LBFGS(model.parameters(), lr=0.1, line_search_fn=line_search)
+
+    model, optimizer = build(gradwire, lbfgs)
+    run = gradwire.train(
+        model,
+        (inputs, np.zeros(12, np.int64)),
+        loss=gradwire.nn.CrossEntropyLoss(),
+        optimizer=optimizer,
+        epochs=2,
+        batch_size=4,
+        shuffle=False,
+        checkpoint=False,
+        on_nonfinite="skip",
+    )
+    assert np.isfinite(run.losses).tolist() == [True, False, True] * 2
+    assert len(run.warnings) == 2
+    assert all(np.isfinite(tensor.numpy()).all() for tensor in model.state_dict().values())
+
+
 @pytest.mark.parametrize("choice", ["raise", "stop", "skip"])
 def test_data_that_is_not_finite_is_told_with_step_and_parameters(
     choice: str, session: Session

@@ -261,10 +261,19 @@ class CheckpointPolicy(_message.Message):
     def __init__(self, disabled: _Optional[bool] = ..., every_steps: _Optional[int] = ..., every_seconds: _Optional[float] = ..., keep_last: _Optional[int] = ..., keep_best: _Optional[bool] = ..., monitor: _Optional[str] = ..., direction: _Optional[_Union[Direction, str]] = ..., ttl_seconds: _Optional[float] = ...) -> None: ...
 
 class MovingAverage(_message.Message):
-    __slots__ = ("decay",)
+    __slots__ = ("decay", "kept_handles")
+    class KeptHandlesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     DECAY_FIELD_NUMBER: _ClassVar[int]
+    KEPT_HANDLES_FIELD_NUMBER: _ClassVar[int]
     decay: float
-    def __init__(self, decay: _Optional[float] = ...) -> None: ...
+    kept_handles: _containers.ScalarMap[str, int]
+    def __init__(self, decay: _Optional[float] = ..., kept_handles: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class TrainResponse(_message.Message):
     __slots__ = ("event",)

@@ -240,6 +240,7 @@ def draft_checkpoint(
         "next_handle": 1 + session.last_client_handle,
         "left_out": {str(handle): why for handle, why in left_out.items()},
         "models": tuple(session.models),
+        "run_steps": {name: run.progress.step for name, run in session.runs.items()},
         "parked": parked,
         "gradwire_version": metadata.version("gradwire"),
         "torch_version": torch.__version__,

@@ -4,6 +4,7 @@ import time
 from typing import Any, NamedTuple
 
 from gradwire.v1 import runs_pb2
+from gradwire_server.engine.averages import MovingAverage
 from gradwire_server.engine.drafts import KnownParts, draft_checkpoint
 from gradwire_server.engine.keeping import require_client_state
 from gradwire_server.engine.progress import Progress
@@ -87,12 +88,20 @@ class Saver:
         """Lets one be written of this step once more."""
         self._step = -1
 
-    def write(self, session: Session, values: dict[str, float], *, best: bool = False) -> None:
+    def write(
+        self,
+        session: Session,
+        values: dict[str, float],
+        average: MovingAverage | None,
+        *,
+        best: bool = False,
+    ) -> None:
         """Begins to write a checkpoint if the run keeps some and has none of this step.
 
         Args:
             session: The session, which is the active one. None may be under way.
             values: Those of the last evaluation.
+            average: The moving average of the weights, if there is one.
             best: Whether it is the best.
 
         Raises:
@@ -110,7 +119,7 @@ class Saver:
             draft = draft_checkpoint(
                 session,
                 name,
-                kept=self._kept,
+                kept=self._kept if average is None else {**self._kept, **average.kept()},
                 client_state=self._client_state,
                 known=self._known,
                 run=self._run,

@@ -26,6 +26,10 @@ _AUTOCAST: dict[int, torch.dtype] = {
 }
 
 
+class _NotFiniteError(Exception):
+    """The first evaluation of a step gave something that is not finite."""
+
+
 class Taken(NamedTuple):
     """A step that was taken.
 
@@ -229,17 +233,40 @@ class Stepper:
     def _closure_step(
         self, inputs: Sequence[torch.Tensor], targets: Sequence[torch.Tensor]
     ) -> float:
-        """Lets an optimizer that evaluates the model take a step; returns the first loss."""
+        """Lets an optimizer that evaluates the model take a step; returns the first loss.
+
+        If that or its gradients are not finite, no step is taken. If an evaluation on the way
+        leads the parameters to where they are not finite, they go back to where they were, and the
+        optimizer begins anew, without what it knew of the steps before.
+        """
+        losses: list[float] = []
+        before = [parameter.detach().clone() for parameter in self._parameters]
 
         def evaluate() -> torch.Tensor:
             self._optimizer.zero_grad()
             loss = self._backward(inputs, targets)
             self._note_and_clip()
+            losses.append(float(loss))
+            if len(losses) == 1 and not (
+                math.isfinite(losses[0]) and math.isfinite(self.grad_norm)
+            ):
+                raise _NotFiniteError
             return loss
 
-        loss: Any = self._optimizer.step(evaluate)  # type: ignore[arg-type]
-        self._end_step()
-        return float(loss)
+        try:
+            self._optimizer.step(evaluate)  # type: ignore[arg-type]
+        except _NotFiniteError:
+            self.bad = self._bad_parameters()
+            return losses[0]
+        if all(bool(parameter.isfinite().all()) for parameter in self._parameters):
+            self._end_step()
+            return losses[0]
+        self.bad = self._bad_parameters()
+        with torch.no_grad():
+            for parameter, value in zip(self._parameters, before, strict=True):
+                parameter.copy_(value)
+        self._optimizer.state.clear()
+        return losses[0]
 
     def _note_and_clip(self) -> None:
         """Notes the norm of the gradients, and clips them as the recipe says."""

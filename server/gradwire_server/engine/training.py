@@ -287,7 +287,7 @@ class TrainingRun:
     def _checkpoint(self, session: Session, *, best: bool = False) -> Turns:
         """Begins to write a checkpoint, once the one before is written."""
         yield from self._written(session)
-        self._saver.write(session, self._values, best=best)
+        self._saver.write(session, self._values, self._stepper.average, best=best)
 
     def _written(self, session: Session) -> Turns:
         """Waits until no checkpoint is under way."""
@@ -310,7 +310,7 @@ class TrainingRun:
         # Whoever begins with the last checkpoint finds no run; whoever asks meanwhile does.
         session.runs.pop(self.name, None)
         self._saver.forget()
-        self._saver.write(session, self._values)
+        self._saver.write(session, self._values, self._stepper.average)
         if self.name:
             session.runs[self.name] = self
         if self._schedule is not None:

@@ -184,7 +184,7 @@ class RunRegistry:
             if run.session is None or run.session.ended is not None:
                 await self._recover(None, [run], "RESUMED")
             else:
-                await self._go_on(run, "RESUMED")
+                await self._go_on(run, "RESUMED", record.run.step)
         return record
 
     async def delete(self, name: str) -> None:
@@ -235,6 +235,9 @@ class RunRegistry:
                 await asyncio.gather(*(self._rest(run) for run in running))
         for task in self._tasks:
             task.cancel()
+
+    async def resign(self) -> None:
+        """Leaves all runs to other servers; their sessions must be parked by now."""
         with suppress(GradwireError):
             await asyncio.to_thread(self._owner.resign)
 
@@ -368,14 +371,14 @@ class RunRegistry:
         self._runs[run.name] = run
         log.info("run began", run=run.name, session=run.record.session[:17])
 
-    async def _go_on(self, run: Run, reason: str) -> None:
-        """Lets a run go on that is in its session."""
+    async def _go_on(self, run: Run, reason: str, step: int) -> None:
+        """Lets a run go on that is in its session, from a step on."""
         session = run.session
         assert session is not None
         request = runs_pb2.ResumeRunRequest(name=run.name, reported_steps=run.record.reported_steps)
         run.tell(
             state_change=runs_pb2.RunStateChange(
-                state=runs_pb2.RUN_STATE_RUNNING, reason=reason, step=run.record.run.step
+                state=runs_pb2.RUN_STATE_RUNNING, reason=reason, step=step
             )
         )
         self._spawn(self._carry_on(session, run, request.SerializeToString()))
@@ -428,8 +431,8 @@ class RunRegistry:
             going_on = await recover(self._storage, self._sessions, session, runs, reason=reason)
         except GradwireError as error:
             log.info("runs stay queued", runs=[run.name for run in runs], why=error.message)
-        for run in going_on:
-            await self._go_on(run, reason)
+        for run, step in going_on:
+            await self._go_on(run, reason, step)
         for run in runs:
             run.recovering = False
             await run.save()

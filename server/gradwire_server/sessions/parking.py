@@ -17,7 +17,7 @@ from weakref import WeakSet
 import structlog
 
 from gradwire.v1 import checkpoints_pb2
-from gradwire_server.access.identity import caller
+from gradwire_server.access.identity import Caller, caller, enter_call
 from gradwire_server.access.quotas import Quota
 from gradwire_server.errors import GradwireError, Reason
 from gradwire_server.sessions.answers import failure_of
@@ -56,6 +56,7 @@ class Parking:
         self._returning: dict[str, asyncio.Task[Session]] = {}
         self._failing: WeakSet[Session] = WeakSet()
         self._tasks: set[asyncio.Task[None]] = set()
+        sessions.bring_back = self.bring_back
 
     # ---- finding -----------------------------------------------------------------------------
 
@@ -79,6 +80,30 @@ class Parking:
             self._returning[manifest.session] = returning
             returning.add_done_callback(lambda _: self._returning.pop(manifest.session))
         return await asyncio.shield(returning)
+
+    async def bring_back(self, name: str, owner: str) -> Session | None:
+        """Returns a session for the sake of its runs, which may be parked; None if there is none.
+
+        Args:
+            name: The session.
+            owner: Whose it is.
+
+        Raises:
+            GradwireError: It can't be brought back now.
+        """
+        # Who makes the call in progress may be another.
+        return await asyncio.create_task(self._bring_back(name, owner))
+
+    async def _bring_back(self, name: str, owner: str) -> Session | None:
+        enter_call(Caller(tenant=owner))
+        try:
+            session = await self.find(name)
+            await session.settled()
+        except GradwireError as error:
+            if error.reason in {*_USELESS, Reason.SESSION_NOT_FOUND, Reason.SESSION_LOST}:
+                return None
+            raise
+        return session if session.ended is None else None
 
     async def stored(self, name: str) -> Manifest | None:
         """Returns the checkpoint of a session of the caller that an earlier server parked."""
@@ -194,8 +219,7 @@ class Parking:
         await asyncio.gather(*(self._leave(each, error, end) for each in self._sessions.all()))
 
     async def _leave(self, session: Session, error: GradwireError, patient_until: float) -> None:
-        # Runs bring their session back themselves, from checkpoints of their own.
-        if self._ttl_seconds and session.parked is None and not self._sessions.has_runs(session):
+        if self._ttl_seconds and session.parked is None:
             await self._come_to_rest(session, patient_until)
             failure = None if session.ended else await self.park(session, leaving=True)
             if failure is not None:

@@ -41,6 +41,11 @@ async def _done() -> None:
     """Does nothing."""
 
 
+async def _no_session(_name: str, _owner: str) -> Session | None:
+    """Finds none."""
+    return None
+
+
 class _Gone(NamedTuple):
     """Why a session is gone, and whose it was."""
 
@@ -75,6 +80,8 @@ class SessionRegistry:
         """Called with each session whose worker died; returns whether the session moves."""
         self.has_runs: Callable[[Session], bool] = lambda _: False
         """Tells whether there are runs in a session that have not ended."""
+        self.bring_back: Callable[[str, str], Awaitable[Session | None]] = _no_session
+        """Returns a session by its name and owner, which may be parked; None if there is none."""
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -178,6 +185,7 @@ class SessionRegistry:
         except BaseException:
             self.quotas.give_back(Quota.SESSIONS, owner)
             raise
+        session.held_runs = frozenset(checkpoint.run_steps if continues else ())
         return session, await self._fill(session, checkpoint, continues=continues)
 
     async def _open_for(

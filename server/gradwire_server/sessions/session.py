@@ -76,6 +76,8 @@ class Session:
         self.exact = exact
         self.create_time = datetime.now(UTC)
         self.num_pending = 0
+        self.held_runs: frozenset[str] = frozenset()
+        """The runs that the checkpoint holds which it was restored from."""
         self.ends_with_runs = False
         """Whether its client has left it to its runs."""
         self.ended: GradwireError | None = None

@@ -64,6 +64,7 @@ class Manifest:
         num_commands: How many calls that may change it were carried out in the session by then.
         last_seq: The number of the last message of its Execute stream by then.
         exact: Whether the session is exact.
+        run_steps: The runs in it that have not ended, and how many steps each has taken.
         parked: Whether it is the session itself, which its next command brings back.
     """
 
@@ -80,6 +81,7 @@ class Manifest:
     next_handle: int = 1
     run: str = ""
     step: int = 0
+    run_steps: Mapping[str, int] = field(default_factory=dict)
     values: Mapping[str, float] = field(default_factory=dict)
     objects: Mapping[str, int] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
