@@ -29,6 +29,9 @@ class Stream(Protocol):
     def send(self, request: sessions_pb2.ExecuteRequest) -> None:
         """Sends a message without waiting."""
 
+    def let_go(self) -> None:
+        """Waits a moment until what was sent has left."""
+
     def receive(self, seq: int) -> sessions_pb2.ExecuteResponse:
         """Waits for the answer to the message `seq`, the one after that of the last call."""
         ...
@@ -169,6 +172,7 @@ class Outbox:
             or time.monotonic() - self._first_command_time > MAX_DELAY_SECONDS
         ):
             self.send()
+            self._stream.let_go()
         self.raise_error()
 
     def send(

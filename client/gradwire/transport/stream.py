@@ -5,7 +5,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from itertools import chain
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -26,6 +26,9 @@ from gradwire.transport.channel import (
 )
 from gradwire.transport.tracing import MessageSpan
 from gradwire.v1 import sessions_pb2, sessions_pb2_grpc
+
+LET_GO_SECONDS = 0.002
+"""How long to wait at most until a message has left."""
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +73,7 @@ class ExecuteStream:
         self._unanswered: deque[sessions_pb2.ExecuteRequest] = deque()
         self._spans: dict[int, MessageSpan] = {}
         self._requests: _Requests = SimpleQueue()
+        self._gone: SimpleQueue[None] = SimpleQueue()
         self._answers: dict[int, sessions_pb2.ExecuteResponse] = {}
         self._wanted_seq = 0
         self._arrivals: SimpleQueue[None] = SimpleQueue()
@@ -87,12 +91,23 @@ class ExecuteStream:
         if span.traceparent:
             request.traceparent = span.traceparent
             self._spans[request.seq] = span
+        while not self._gone.empty():
+            self._gone.get()
         with self._lock:
             self._unanswered.append(request)
             self._requests.put(request)
         if self._thread is None:
             self._thread = threading.Thread(target=self._serve, name="gradwire-stream", daemon=True)
             self._thread.start()
+
+    def let_go(self) -> None:
+        """Waits until what was sent is with gRPC, for `LET_GO_SECONDS` at most.
+
+        The threads that send it need the interpreter, which a thread that goes on computing would
+        keep for the 5 ms of `sys.getswitchinterval`.
+        """
+        with suppress(Empty):
+            self._gone.get(timeout=LET_GO_SECONDS)
 
     def receive(self, seq: int) -> sessions_pb2.ExecuteResponse:
         """Waits for the answer to a message; it may be asked for again until the next one is.
@@ -194,7 +209,7 @@ class ExecuteStream:
             # The stream belongs to the trace of the message that it was opened for.
             traced = (("traceparent", first.traceparent),) if first.traceparent else ()
             self._call = self._stub.Execute(
-                chain([first], iter(self._requests.get, None)),
+                self._outgoing(first),
                 metadata=(*call_metadata(self._token), *traced),
             )
         for answer in self._call:
@@ -206,6 +221,20 @@ class ExecuteStream:
             # The next server may not have it any more.
             while self._unanswered and self._unanswered[0].seq <= answer.seq:
                 self._unanswered.popleft()
+
+    def _outgoing(
+        self, first: sessions_pb2.ExecuteRequest
+    ) -> Iterator[sessions_pb2.ExecuteRequest]:
+        """Yields what is to be sent. A thread of gRPC's asks for the next when one has left."""
+        requests, gone = self._requests, self._gone
+        yield first
+        while True:
+            if requests.empty():
+                gone.put(None)
+            request = requests.get()
+            if request is None:
+                return
+            yield request
 
     def _pause(self, trouble: GradwireError) -> bool:
         """Waits before the next attempt; False if there is none."""

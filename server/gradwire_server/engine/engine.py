@@ -52,7 +52,7 @@ from gradwire_server.storage.checkpoints import UNCHANGING
 log = structlog.get_logger(__name__)
 
 TURN_SECONDS = 0.0005
-"""How long a run that is alone on the worker steps on in one turn."""
+"""How long who is alone on the worker goes on in one turn."""
 
 
 class Engine:
@@ -237,7 +237,8 @@ class Engine:
     def turn(self) -> None:
         """Gives the next tenant's next session its turn: one command, or one step of a run.
 
-        A run takes as many steps as fit into `TURN_SECONDS` while nobody else waits.
+        While nobody else waits, it is as many commands of a message, or steps of a run, as fit into
+        `TURN_SECONDS`.
         """
         queue = self._ready.take()
         self._activate(queue.session)
@@ -256,6 +257,10 @@ class Engine:
             self._ceiling.lower(queue.session.budget.room_bytes())
             try:
                 more = task.advance()
+                while more and isinstance(task, ExecuteTask) and queue.session.has_time():
+                    task.timing.end_turn(self._figures)
+                    task.timing.begin_turn()
+                    more = task.advance()
             finally:
                 self._ceiling.lift()
                 queue.session.end_turn()

@@ -10,18 +10,20 @@ from functools import cache, partial
 from typing import Any
 
 import torch
+from torch.nn import _reduction as _Reduction
 from torch.optim import optimizer as _optimizer
 
 _functional_linear: Callable[..., torch.Tensor] = torch.nn.functional.linear
 _USE_GRAD = _optimizer._use_grad_for_differentiable(lambda: None).__code__
+_kernel_of_mse_loss: Callable[..., torch.Tensor] = torch._C._nn.mse_loss
 _run_backward = torch.autograd.Variable._execution_engine.run_backward
 
 
 def call(module: torch.nn.Module, /, *args: Any, **kwargs: Any) -> Any:
     """Calls a module, as ``module(*args, **kwargs)``."""
-    forward = _FORWARDS.get(type(module))
+    num_arguments, forward = _FORWARDS.get(type(module), _NONE)
     if (
-        forward is None
+        len(args) != num_arguments
         or kwargs
         or module._forward_pre_hooks
         or module._forward_hooks
@@ -128,8 +130,24 @@ def _linear(module: torch.nn.Linear, features: torch.Tensor) -> torch.Tensor:
     return _functional_linear(features, weight, bias)
 
 
-_FORWARDS: dict[type, Callable[..., Any]] = {torch.nn.Linear: _linear}
-"""By class what its ``forward`` does, without looking its parameters up as attributes."""
+def _mse_loss(module: torch.nn.MSELoss, output: Any, target: Any) -> torch.Tensor:
+    if not (
+        isinstance(output, torch.Tensor)
+        and isinstance(target, torch.Tensor)
+        and output.size() == target.size()
+    ):
+        # torch warns, and broadcasts.
+        return module.forward(output, target)
+    return _kernel_of_mse_loss(output, target, _Reduction.get_enum(module.reduction))
+
+
+_NONE = (-1, _linear)
+_FORWARDS: dict[type, tuple[int, Callable[..., Any]]] = {
+    torch.nn.Linear: (1, _linear),
+    torch.nn.MSELoss: (2, _mse_loss),
+}
+"""By class how many arguments its ``forward`` has, and what it does, without what it asks and looks
+up on the way."""
 
 CALLS: dict[str, Callable[..., Any]] = {
     "torch.Tensor.backward": backward,

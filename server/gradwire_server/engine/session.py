@@ -1,6 +1,7 @@
 """A session: what one client's commands leave behind, and the commands themselves."""
 
 import secrets
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -73,7 +74,7 @@ class Session:
         series: What its checkpoints are called, those of runs aside.
         version: Another number whenever models or optimizers may have changed but for what is in
             their tensors.
-        turn_until: Until when, by `time.monotonic`, a run may take more than one step in this turn,
+        turn_until: Until when, by `time.monotonic`, it may do more than one thing in this turn,
             or wait for its checkpoint.
         drafts: Checkpoints that are being written: copies of what it holds.
         left_out: Why values are gone that its checkpoint had to do without, by handle.
@@ -157,6 +158,10 @@ class Session:
     def deactivate(self) -> None:
         """Keeps the process' random state as the session's."""
         self._random_state = RandomState.capture(self.device)
+
+    def has_time(self) -> bool:
+        """Whether it may do one thing more in this turn."""
+        return time.monotonic() < self.turn_until
 
     def end_turn(self) -> None:
         """Puts back what belongs to the process and not to the session."""

@@ -1,7 +1,6 @@
 """Train: a training loop that advances one batch a turn."""
 
 import math
-import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -150,7 +149,7 @@ class TrainingRun:
                     raise
                 self._saver.is_written(0.0)
                 events = self._due(session)
-                if events or time.monotonic() >= session.turn_until:
+                if events or not session.has_time():
                     yield events
             yield from self._finish(session)
 

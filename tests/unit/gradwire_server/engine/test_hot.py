@@ -61,6 +61,34 @@ def test_training_with_shortcuts_equals_training_without(
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("shape", [(4, 2), (4, 1), (2,)])
+@pytest.mark.filterwarnings("ignore:Using a target size")
+def test_the_shortcut_of_a_loss_equals_the_loss(reduction: str, shape: tuple[int, ...]) -> None:
+    criterion = torch.nn.MSELoss(reduction=reduction)
+    target = torch.randn(shape)
+    ours = torch.randn(4, 2).requires_grad_()
+    theirs = ours.detach().clone().requires_grad_()
+    first, second = hot.call(criterion, ours, target), criterion(theirs, target)
+    first.sum().backward()
+    second.sum().backward()
+    assert torch.equal(first, second)
+    assert str(first.grad_fn).split()[0] == str(second.grad_fn).split()[0]
+    assert ours.grad is not None
+    assert theirs.grad is not None
+    assert torch.equal(ours.grad, theirs.grad)
+
+
+@pytest.mark.parametrize("arguments", [(), (1.0, 2.0), (torch.ones(2),), (torch.ones(2), None)])
+def test_the_shortcut_of_a_loss_leaves_errors_to_torch(arguments: tuple[Any, ...]) -> None:
+    criterion = torch.nn.MSELoss()
+    with pytest.raises((TypeError, AttributeError)) as theirs:
+        criterion(*arguments)
+    with pytest.raises((TypeError, AttributeError)) as ours:
+        hot.call(criterion, *arguments)
+    assert str(ours.value) == str(theirs.value)
+
+
 def test_every_shortcut_stands_for_a_name_of_the_catalog() -> None:
     assert {*catalog.METHODS, *catalog.OBJECT_METHODS} >= hot.CALLS.keys()
 

@@ -7,6 +7,7 @@ import torch
 from google.rpc import error_details_pb2
 
 from gradwire.v1 import models_pb2, runs_pb2, sessions_pb2, values_pb2
+from gradwire_server.engine import engine
 from gradwire_server.engine.engine import Engine
 from gradwire_server.errors import GradwireError, Reason
 from gradwire_server.limits import Limits
@@ -124,6 +125,40 @@ def test_sessions_take_turns_command_by_command() -> None:
     short = bench.send(SECOND, run(1))
     bench.finish()
     assert bench.answers.ended[-2:] == [short, long]
+
+
+def num_turns(bench: Bench) -> int:
+    count = 0
+    while bench.engine.busy:
+        bench.engine.turn()
+        count += 1
+    return count
+
+
+@pytest.mark.parametrize(("turn_seconds", "wanted"), [(60.0, 1), (0.0, 50)])
+def test_who_is_alone_goes_on_until_its_time_is_up(
+    monkeypatch: pytest.MonkeyPatch, turn_seconds: float, wanted: int
+) -> None:
+    bench = Bench()
+    bench.execute(FIRST, DRAW)
+    monkeypatch.setattr(engine, "TURN_SECONDS", turn_seconds)
+    call = bench.send(FIRST, *[run(1, fetch=[1]) for _ in range(50)])
+    assert num_turns(bench) == wanted
+    assert len(bench.executed(call).values) == 50
+    times = bench.engine.figures({})["commands"]["run_program"]
+    assert sum(times["execute"]["counts"]) == 50, "commands are counted, not turns"
+
+
+def test_who_is_not_alone_does_one_command_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    for session in (FIRST, SECOND):
+        bench.execute(session, DRAW)
+    monkeypatch.setattr(engine, "TURN_SECONDS", 60.0)
+    for session in (FIRST, SECOND):
+        bench.send(session, *[run(1) for _ in range(10)])
+    bench.engine.turn()
+    bench.engine.turn()
+    assert not bench.answers.ended[2:]
 
 
 def test_a_tenant_gets_its_share_however_many_sessions_another_floods() -> None:
