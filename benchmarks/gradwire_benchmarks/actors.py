@@ -6,8 +6,6 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from typing import Any, Self
 
 from gradwire.v1 import server_pb2
@@ -15,6 +13,7 @@ from gradwire_benchmarks.loop import Loop
 from gradwire_benchmarks.measuring import Sample
 from gradwire_benchmarks.nets import Net
 from gradwire_benchmarks.plan import LeftOutError
+from gradwire_benchmarks.processes import make_process
 from gradwire_benchmarks.workbench import Workbench
 
 SUITE = "actors"
@@ -32,7 +31,7 @@ class RayCluster:
     def __init__(self) -> None:
         if importlib.util.find_spec("ray") is None:
             raise LeftOutError("Ray is not installed; pip install 'gradwire[bench]'")
-        self._executor = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+        self._executor = make_process()
 
     def make_actor(self, net: Net, worker: server_pb2.Worker) -> None:
         """Makes an actor that trains a net where a worker would; the one before ends."""

@@ -10,7 +10,7 @@ from gradwire_benchmarks.measuring import STEPS, Contender, Sample
 
 METRIC = "gradwire_compiled_steps"
 PATIENCE_SECONDS = 300.0
-_POLL_SECONDS = 0.2
+_POLL_SECONDS = 1.0
 
 
 class Metrics:

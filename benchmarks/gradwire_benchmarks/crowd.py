@@ -3,11 +3,10 @@
 import os
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
 from typing import Self
 
@@ -16,6 +15,7 @@ from gradwire.session import Session
 from gradwire_benchmarks.loop import Loop
 from gradwire_benchmarks.measuring import Sample
 from gradwire_benchmarks.nets import NETS, Net
+from gradwire_benchmarks.processes import CONTEXT, make_process
 from gradwire_benchmarks.workbench import Workbench
 
 SUITE = "crowd"
@@ -52,17 +52,10 @@ class Clients:
     """
 
     def __init__(self, address: str, net: Net, *, num_processes: int, num_sessions: int) -> None:
-        context = get_context("spawn")
-        self._barrier = context.Barrier(num_sessions)
         self._num_each = num_sessions // num_processes
+        barrier = CONTEXT.Barrier(num_sessions)
         self._executors = [
-            ProcessPoolExecutor(
-                1,
-                mp_context=context,
-                initializer=_start,
-                initargs=(address, net, self._barrier),
-            )
-            for _ in range(num_processes)
+            make_process(_start, address, net, barrier) for _ in range(num_processes)
         ]
 
     def open(self, num_steps: int) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 from tqdm import tqdm
 
@@ -77,7 +78,7 @@ def _train(make_net: Callable[[int], Net]) -> Callable[[Workbench, int], list[Sa
                 LocalLoop(bench.torch, net, READ_STEPS),
                 bench.sdk_loop(net, READ_STEPS),
                 bench.sdk_loop(net, 1),
-                Echo(bench.echo_channel, {"small": (SMALL_BYTES, SMALL_BYTES)}),
+                Echo(bench.echo_channel, {"small": (SMALL_BYTES, SMALL_BYTES)}, fmean),
             ],
             least_steps=READ_STEPS,
             most_rounds=MAX_ROUNDS,

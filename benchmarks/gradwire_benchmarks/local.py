@@ -1,15 +1,14 @@
 """Local torch in a process of its own, as a user without a server has it: no gRPC beside it."""
 
 import importlib
-from concurrent.futures import ProcessPoolExecutor
 from functools import cache
-from multiprocessing import get_context
 from typing import Any, Self
 
 from gradwire.v1 import server_pb2
 from gradwire_benchmarks.loop import LoaderLoop, Loop
 from gradwire_benchmarks.measuring import Sample
 from gradwire_benchmarks.nets import Net
+from gradwire_benchmarks.processes import make_process
 
 READ_EVERY = 100
 
@@ -22,12 +21,7 @@ class LocalTorch:
     """
 
     def __init__(self, worker: server_pb2.Worker) -> None:
-        self._executor = ProcessPoolExecutor(
-            1,
-            mp_context=get_context("spawn"),
-            initializer=_start,
-            initargs=(worker.device, worker.num_threads),
-        )
+        self._executor = make_process(_start, worker.device, worker.num_threads)
 
     def loop(self, net: Net, num_steps: int, read_every: int) -> float:
         """Returns the seconds that a step of a loop takes."""

@@ -2,15 +2,12 @@
 
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from gradwire_benchmarks.curves import CURVES
 from gradwire_benchmarks.lines import Comparison, Range, Result, Unit
 from gradwire_benchmarks.report import Report
-
-LEAST_WIDTH = 120
-"""Words are broken in fewer columns; a pipe has 80."""
+from gradwire_server.commands.output import console
 
 HEADINGS = ("#", "work", "with", "figure", "peer", "peer's figure", "comparison", "goal", "reached")
 
@@ -24,9 +21,9 @@ BEGIN, END = "<!-- figures of `gradwire bench` -->", "<!-- end of figures -->"
 
 def print_table(report: Report) -> None:
     """Prints the table."""
-    console = Console(width=max(Console().width, LEAST_WIDTH))
+    screen = console()
     for name, value in report.machine.items():
-        console.print(f"[dim]{name:>12}[/dim]  {value}", highlight=False)
+        screen.print(f"[dim]{name:>12}[/dim]  {value}", highlight=False)
     table = Table(header_style="bold")
     for heading, kind in zip(HEADINGS, "nttntnnnt", strict=True):
         is_number = kind == "n"
@@ -39,9 +36,9 @@ def print_table(report: Report) -> None:
         color = {True: "green", False: "red", None: "none"}[result.reached]
         *cells, reached = _cells(result)
         table.add_row(*cells, f"[{color}]{reached}[/{color}]")
-    console.print(table)
+    screen.print(table)
     for note in (EXPLANATION, *report.notes()):
-        console.print(note, style="dim", highlight=False)
+        screen.print(note, style="dim", highlight=False)
 
 
 def markdown(report: Report) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from statistics import fmean, median
 
 from gradwire_benchmarks.echo import Echo
 from gradwire_benchmarks.lines import SMALL_BYTES
@@ -42,8 +43,10 @@ def _contenders(bench: Workbench, net: Net, stack: ExitStack) -> Iterator[Conten
     if wanted("sdk loop/1"):
         yield bench.sdk_loop(net, 1)
     if wanted("echo small"):
-        yield Echo(bench.echo_channel, {"small": (SMALL_BYTES, SMALL_BYTES)})
+        yield Echo(bench.echo_channel, {"small": (SMALL_BYTES, SMALL_BYTES)}, fmean)
     if wanted("unary"):
         unary = UnaryVerbs(bench.exact.channel, net)
         stack.callback(unary.close)
-        yield from (unary, Echo(bench.echo_channel, unary.sizes), LocalVerbs(bench.torch, net))
+        yield unary
+        yield Echo(bench.echo_channel, unary.sizes, median)
+        yield LocalVerbs(bench.torch, net)

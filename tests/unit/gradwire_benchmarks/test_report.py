@@ -6,6 +6,8 @@ from gradwire_benchmarks.lines import Measured
 from gradwire_benchmarks.report import Report
 from gradwire_benchmarks.table import BEGIN, END, markdown, renew_page
 
+DOCS = Path(__file__).resolve().parents[3] / "docs"
+
 REPORT = Report(
     machine={"processor": "one, 2 cores"},
     measured=Measured(
@@ -80,3 +82,20 @@ def test_a_page_without_marks_is_left_alone(tmp_path: Path) -> None:
         renew_page(page, REPORT)
 
     assert page.read_text() == "nothing"
+
+
+def test_the_page_of_the_docs_has_a_place_for_the_table(tmp_path: Path) -> None:
+    page = tmp_path / "performance.md"
+    page.write_text((DOCS / "performance.md").read_text())
+
+    renew_page(page, REPORT)
+
+    assert markdown(REPORT) in page.read_text()
+
+
+def test_the_figures_of_the_docs_are_those_of_the_file_beside_them() -> None:
+    results = DOCS / "benchmarks.json"
+    if not results.exists():
+        pytest.skip("make bench-docs has not been run yet")
+
+    assert markdown(Report.read(results)) in (DOCS / "performance.md").read_text()
