@@ -41,7 +41,7 @@ class ProgressBar:
 
     Args:
         show: Whether to show anything; None shows it in a terminal and in a notebook.
-        title: What stands before the bar; the device if empty.
+        title: What stands before the bar of a run without a name; the device if empty.
     """
 
     def __init__(self, show: bool | None = None, *, title: str = "") -> None:
@@ -66,6 +66,7 @@ class ProgressBar:
     def begin(self, history: History) -> None:
         """Shows how far a run is that has begun."""
         started = history.started
+        self._title = started.display_name or self._title
         self._bar = tqdm(
             disable=not self._visible,
             desc=self._title or f"training on {started.device}",

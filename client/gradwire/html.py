@@ -25,7 +25,9 @@ def table(rows: Sequence[tuple[str, Any]], *, caption: str) -> str:
 
 def run_html(run: "Run") -> str:
     """Returns a run as HTML: its state, its latest numbers, and the curve of its losses."""
+    title = run.display_name
     rows: list[tuple[str, Any]] = [
+        *([("name", title)] if title else []),
         ("state", state_text(run.state, run.reason)),
         ("device", run.device),
         ("steps", run.num_steps),

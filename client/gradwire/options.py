@@ -154,7 +154,7 @@ def named_metrics(metrics: Any) -> dict[str, Any]:
     if isinstance(metrics, Mapping):
         return {str(name): _metric(metric) for name, metric in metrics.items()}
     named: dict[str, Any] = {}
-    for metric in metrics:
+    for metric in metrics or ():
         chosen = _metric(metric)
         name = chosen.__name__ if callable(chosen) else chosen[0]
         if name in named:

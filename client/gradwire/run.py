@@ -100,6 +100,11 @@ class Run:
         return self._history.ended.elapsed_seconds or self._history.progress.elapsed_seconds
 
     @property
+    def display_name(self) -> str:
+        """Its name for people, as `gradwire.train` was given it; empty if it has none."""
+        return self._history.started.display_name
+
+    @property
     def device(self) -> str:
         """Where it runs, such as ``cpu`` or ``cuda:0``."""
         return self._history.started.device
@@ -159,7 +164,7 @@ class Run:
             self.refresh()
         if self._rests():
             return self
-        with ProgressBar(progress, title=self._history.started.display_name) as bar:
+        with ProgressBar(progress) as bar:
             if self._history.started.num_steps:
                 bar.begin(self._history)
             for event in self.events():
@@ -260,7 +265,8 @@ class Run:
     def __repr__(self) -> str:
         progress, started = self._history.progress, self._history.started
         facts = [state_text(self.state, self.reason)]
-        facts.append(f"step {progress.step}/{started.num_steps}")
+        total = f"/{started.num_steps}" if started.num_steps else ""
+        facts.append(f"step {progress.step}{total}")
         if self.losses:
             facts.append(f"loss {self.mean_loss:.4g}")
         facts += [f"{name} {value:.4g}" for name, value in self.validation.items()]
@@ -276,7 +282,7 @@ class Run:
         return self.state == "PAUSED" and self.reason == "PAUSED"
 
     def _title(self) -> str:
-        return self._history.started.display_name or self.name
+        return self.display_name or self.name
 
     def _get(self) -> "runs_pb2.Run":
         response = self._server.call(self._stub.GetRun, runs_pb2.GetRunRequest(name=self.name))

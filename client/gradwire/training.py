@@ -49,7 +49,7 @@ def train(
     transform: Callable[..., Any] | None = None,
     target_transform: Callable[..., Any] | None = None,
     validation: Any = None,
-    metrics: Sequence[Any] | Mapping[str, Any] | str = (),
+    metrics: Sequence[Any] | Mapping[str, Any] | str | None = None,
     scheduler: LRScheduler | tuple[LRScheduler, str] | Options | None = None,
     clip_grad_norm: float | None = None,
     clip_grad_value: float | None = None,

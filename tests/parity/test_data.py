@@ -240,6 +240,18 @@ def test_arguments_that_contradict_each_other_fail_as_in_torch(options: dict[str
             data.DataLoader(range(3), **options)
 
 
+@pytest.mark.parametrize("name", ["batch_size", "sampler", "drop_last", "dataset"])
+def test_what_a_loader_is_made_of_can_not_be_changed(name: str) -> None:
+    def change(_: Library, data: Library) -> Any:
+        loader = data.DataLoader(range(4), 2)
+        loader.timeout = 1.0
+        with pytest.raises(ValueError, match=name) as caught:
+            setattr(loader, name, getattr(loader, name))
+        return str(caught.value)
+
+    same(change)
+
+
 def test_an_empty_dataset_can_not_be_shuffled() -> None:
     for data in (torch.utils.data, gradwire.utils.data):
         with pytest.raises(ValueError, match="num_samples should be a positive"):

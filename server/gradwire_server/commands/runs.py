@@ -16,6 +16,8 @@ from gradwire_server.commands.output import print_table, time_text
 app = typer.Typer(name="runs", help="Training runs of a server.", no_args_is_help=True)
 
 PREFIX = "runs/"
+INTERRUPTED = 130
+"""The exit status after Ctrl-C, as shells have it."""
 Name = Annotated[str, typer.Argument(help="The run's name.", show_default=False)]
 
 
@@ -40,10 +42,14 @@ def watch(
     """Follows a run until it ends; the exit status is 0 if it succeeded, else 1."""
     history = History()
     request = runs_pb2.WatchRunRequest(name=full_name(name), from_event=from_event)
-    with connection.open() as stubs, ProgressBar(title=name) as bar:
-        for response in stubs.stream(stubs.runs.WatchRun, request):
-            history.add(response.event)
-            bar.update(response.event, history)
+    try:
+        with connection.open() as stubs, ProgressBar(title=name.removeprefix(PREFIX)) as bar:
+            for response in stubs.stream(stubs.runs.WatchRun, request):
+                history.add(response.event)
+                bar.update(response.event, history)
+    except KeyboardInterrupt:
+        typer.echo(f"{full_name(name)} goes on; gradwire runs cancel ends it", err=True)
+        raise typer.Exit(INTERRUPTED) from None
     typer.echo(f"{full_name(name)}: {state_text(history.state, history.reason)}")
     if history.ended.failure.message:
         typer.echo(history.ended.failure.message, err=True)
@@ -111,7 +117,7 @@ def run_table(runs: list[runs_pb2.Run]) -> Table:
         table.add_row(
             *(run.name.removeprefix(PREFIX), run.display_name, state),
             "yes" if run.exact else "no",
-            *(f"{run.step}/{run.num_steps}", f"{run.epoch}/{run.num_epochs}"),
+            *(f"{run.step}/{run.num_steps or '?'}", f"{run.epoch}/{run.num_epochs or '?'}"),
             f"{run.mean_loss:.4g}",
             ", ".join(f"{name} {value:.4g}" for name, value in sorted(run.validation.items())),
             str(timedelta(seconds=round(run.elapsed_seconds))),

@@ -9,6 +9,11 @@ from gradwire.utils.data.dataset import IterableDataset, gather
 from gradwire.utils.data.randomness import draw_seed
 from gradwire.utils.data.sampler import BatchSampler, RandomSampler, Sampler, SequentialSampler
 
+_FIXED = frozenset(
+    {"batch_size", "batch_sampler", "sampler", "drop_last", "dataset", "persistent_workers"}
+)
+"""What of a loader can't be changed, as it depends on the rest."""
+
 
 class DataLoader:
     """Yields batches of a dataset.
@@ -116,6 +121,14 @@ class DataLoader:
         self.in_order = in_order
         default = default_convert if batch_sampler is None else default_collate
         self.collate_fn: Callable[[Any], Any] = default if collate_fn is None else collate_fn
+        self._is_made = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _FIXED and getattr(self, "_is_made", False):
+            raise ValueError(
+                f"{name} attribute should not be set after {type(self).__name__} is initialized"
+            )
+        super().__setattr__(name, value)
 
     def __iter__(self) -> Iterator[Any]:
         # torch draws a seed for its workers first, whether there are any or not. It does so when
