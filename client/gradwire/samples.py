@@ -248,6 +248,11 @@ def samples_of(
     """
     if isinstance(data, ServerData):
         return Referred(data)
+    if isinstance(data, str):
+        raise TypeError(
+            f"can't train on the text {data!r}; gradwire.datasets.get({data!r}) returns the "
+            "dataset of that name, and gradwire.datasets.source what is at a URI"
+        )
     if _is_pair(data):
         inputs, targets = (_parts(part) for part in data)
         return Held(inputs, targets, what=what)

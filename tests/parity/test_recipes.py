@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 import torchmetrics
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, TensorDataset
+from torchmetrics.text import Perplexity
 
 import gradwire
 from gradwire.runs import Run
@@ -231,6 +233,108 @@ def test_evaluations_and_early_stopping_equal_a_local_loop() -> None:
     assert run.reason == ("EARLY_STOPPING" if len(seen) < EPOCHS else "")
 
 
+def language_model(torch: Any) -> Any:
+    """A model with outputs (samples, tokens, words), and the words as targets (samples, tokens)."""
+    nn = torch.nn
+    return nn.Sequential(nn.Embedding(11, 8), nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 11))
+
+
+def word_loss(outputs: Any, targets: Any) -> Any:
+    functional = gradwire.nn.functional if isinstance(outputs, gradwire.Tensor) else F
+    return functional.cross_entropy(outputs.reshape(-1, 11), targets.reshape(-1))
+
+
+def one_number(torch: Any) -> Any:
+    return torch.nn.Sequential(torch.nn.Linear(5, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
+
+
+TOKENS = np.random.default_rng(2).integers(0, 11, (18, 7))
+INPUTS = np.random.default_rng(3).standard_normal((18, 5), dtype=np.float32)
+SUMS = INPUTS.sum(1, keepdims=True)
+M = torchmetrics
+
+
+def classes_second(outputs: Any) -> Any:
+    return outputs.movedim(-1, 1)
+
+
+@pytest.mark.parametrize(
+    ("build_model", "data", "losses", "metrics"),
+    [
+        (
+            language_model,
+            (TOKENS, (TOKENS * 3 + 1) % 11),
+            (word_loss, word_loss),
+            {
+                "perplexity": (Perplexity(), None),
+                "accuracy": (M.Accuracy(task="multiclass", num_classes=11), classes_second),
+                "f1": (M.F1Score(task="multiclass", num_classes=11), classes_second),
+            },
+        ),
+        (
+            one_number,
+            (INPUTS, (SUMS > 0).astype(np.float32)),
+            (gradwire.nn.BCEWithLogitsLoss, F.binary_cross_entropy_with_logits),
+            {"auroc": (M.AUROC(task="binary"), None), "f1": (M.F1Score(task="binary"), None)},
+        ),
+        (
+            one_number,
+            (INPUTS, SUMS),
+            (gradwire.nn.MSELoss, F.mse_loss),
+            {"mae": (M.MeanAbsoluteError(), torch.flatten), "r2": (M.R2Score(), torch.flatten)},
+        ),
+    ],
+    ids=["words", "binary", "numbers"],
+)
+def test_losses_and_metrics_equal_those_of_a_local_loop(
+    build_model: Any, data: Any, losses: Any, metrics: dict[str, Any]
+) -> None:
+    torch.manual_seed(0)
+    expected = build_model(torch)
+    stepped = torch.optim.SGD(expected.parameters(), lr=0.1, momentum=0.9)
+    inputs, targets = map(torch.from_numpy, data)
+    told: list[float] = []
+    values: dict[str, list[float]] = {name: [] for name in metrics}
+    for _ in range(3):
+        for batch, wanted in DataLoader(TensorDataset(inputs, targets), batch_size=6):
+            stepped.zero_grad()
+            loss = losses[1](expected(batch), wanted)
+            loss.backward()
+            stepped.step()
+            told.append(loss.item())
+        with torch.no_grad():
+            for name, (metric, change) in metrics.items():
+                metric.reset()
+                for batch, wanted in DataLoader(TensorDataset(inputs, targets), batch_size=6):
+                    wanted = wanted.long() if name in ("auroc", "f1") else wanted
+                    outputs = expected(batch)
+                    if change is torch.flatten:
+                        outputs, wanted = outputs.flatten(), wanted.flatten()
+                    elif change is not None:
+                        outputs = change(outputs)
+                    metric.update(outputs, wanted)
+                values[name].append(float(metric.compute()))
+
+    gradwire.manual_seed(0)
+    model = build_model(gradwire)
+    run = gradwire.train(
+        model,
+        data,
+        exact=True,
+        loss=losses[0]() if isinstance(losses[0], type) else losses[0],
+        optimizer=gradwire.optim.SGD(model.parameters(), lr=0.1, momentum=0.9),
+        epochs=3,
+        batch_size=6,
+        shuffle=False,
+        validation=data,
+        metrics=list(metrics),
+        checkpoint=False,
+    )
+    assert run.losses == told
+    for name, expected_values in values.items():
+        assert run.history[name].tolist() == expected_values, name
+
+
 @pytest.mark.parametrize("line_search", [None, "strong_wolfe"])
 def test_an_optimizer_with_closures_leaves_out_steps_that_are_not_finite(line_search: Any) -> None:
     inputs = np.random.default_rng(0).standard_normal((12, 5), dtype=np.float32)
@@ -355,7 +459,14 @@ def test_a_scheduler_calls_its_function_again_after_a_run() -> None:
         ({"batch_size": 100}, r"batch_size is 100, but there are \d+ samples; give at most"),
         ({"loss": "mse"}, "loss is 'mse', but must be a module"),
         ({"validation": {"batch_size": 3}}, "validation has no 'data'"),
-        ({"metrics": [("accuracy", {"taks": "binary"})]}, "taks"),
+        (
+            {"metrics": [("accuracy", {"taks": "binary"})]},
+            "accuracy of torchmetrics refuses its arguments: .*taks",
+        ),
+        (
+            {"data": "digits"},
+            r"can't train on the text 'digits'; gradwire.datasets.get\('digits'\)",
+        ),
         ({"metrics": ["zzz"]}, r"'zzz' is no metric\. There are accuracy"),
         ({"accumulate": 0}, "accumulate is 0, but must be"),
         ({"steps": -1}, "steps is -1, but must be"),

@@ -12,7 +12,7 @@ from gradwire_server.engine.failures import operation
 from gradwire_server.engine.programs import Program
 from gradwire_server.engine.session import Session
 from gradwire_server.engine.snapshot import register
-from gradwire_server.errors import Reason, invalid
+from gradwire_server.errors import GradwireError, Reason, invalid
 
 MAX_METRICS = 64
 _PACKAGES = ("torchmetrics.classification", "torchmetrics.regression", "torchmetrics.text")
@@ -103,6 +103,7 @@ class _TorchMetric:
         output, target = outputs[0].detach(), targets[0]
         with operation(self._name):
             task = {}
+            output = _with_classes_in_place(self._name, output, target)
             if self._name in _BY_TASK:
                 task = _task(output, target)
                 target = target.long()
@@ -165,8 +166,12 @@ def _named(session: Session, spec: runs_pb2.TorchMetric, path: str) -> NamedMetr
         )
     # Those of classes are made for certain when the outputs are known.
     assumed = {"task": "multiclass", "num_classes": 100, "num_labels": 100}
-    with operation(name):
-        _make(name, {**assumed, **kwargs} if name in _BY_TASK else kwargs)
+    try:
+        with operation(name):
+            _make(name, {**assumed, **kwargs} if name in _BY_TASK else kwargs)
+    except GradwireError as error:
+        message = f"{path}.kwargs: {name} of torchmetrics refuses its arguments: {error.message}"
+        raise GradwireError(error.reason, message, metadata=error.metadata) from error
     return NamedMetric(name, kwargs)
 
 
@@ -194,6 +199,21 @@ def _make(name: str, kwargs: dict[str, Any]) -> Any:
         kind, implied = _PLAIN[name]
         return _known()[kind](**{**implied, **kwargs})
     return _known()[name](**kwargs)
+
+
+def _with_classes_in_place(name: str, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Returns outputs of shape (N, C, ...) or (N, ..., C), for targets (N, ...), as a metric wants.
+
+    Those of torchmetrics want the classes second, as torch's losses do, but perplexity wants them
+    last, as language models have them.
+    """
+    if output.dim() != target.dim() + 1 or output.dim() < 3:
+        return output
+    second = output.shape[0] == target.shape[0] and output.shape[2:] == target.shape[1:]
+    last = output.shape[:-1] == target.shape
+    if name.lower() == "perplexity":
+        return output.movedim(1, -1) if second and not last else output
+    return output.movedim(-1, 1) if last and not second else output
 
 
 def _task(output: torch.Tensor, target: torch.Tensor) -> dict[str, Any]:
