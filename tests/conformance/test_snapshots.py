@@ -1,12 +1,16 @@
 """Everything in torch's tables of modules and optimizers comes back from a checkpoint as it was."""
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from torch.optim import lr_scheduler as lr
 
-from gradwire_server.engine.snapshot import Rebuilder, take_snapshot
+from gradwire.v1 import catalog
+from gradwire_server.engine.factors import Factors
+from gradwire_server.engine.snapshot import Rebuilder, Snapshot, take_snapshot
 from tests.conformance import modules, optimizers
 
 MODULES = modules.entries()
@@ -96,3 +100,57 @@ def test_an_optimizer_goes_on_as_it_was(name: str) -> None:
     assert step(model_again, optimizer_again) == step(model, optimizer)
     assert_equal(model.state_dict(), model_again.state_dict())
     assert_equal(optimizer.state_dict(), optimizer_again.state_dict())
+
+
+SCHEDULERS: dict[str, Callable[[torch.optim.Optimizer], Any]] = {
+    "ChainedScheduler": lambda o: lr.ChainedScheduler(
+        [lr.ExponentialLR(o, 0.9), lr.StepLR(o, 2)], optimizer=o
+    ),
+    "ConstantLR": lambda o: lr.ConstantLR(o, total_iters=3),
+    "CosineAnnealingLR": lambda o: lr.CosineAnnealingLR(o, 5),
+    "CosineAnnealingWarmRestarts": lambda o: lr.CosineAnnealingWarmRestarts(o, 2),
+    "CyclicLR": lambda o: lr.CyclicLR(o, 0.01, 0.1, step_size_up=2, mode="triangular2"),
+    "ExponentialLR": lambda o: lr.ExponentialLR(o, 0.9),
+    "LambdaLR": lambda o: lr.LambdaLR(o, Factors([1.0, 0.5, 0.2, 0.1, 0.05, 0.01], {}, None)),
+    "LinearLR": lambda o: lr.LinearLR(o, total_iters=4),
+    "MultiStepLR": lambda o: lr.MultiStepLR(o, [1, 4]),
+    "MultiplicativeLR": lambda o: lr.MultiplicativeLR(o, Factors([0.9] * 6, {}, None)),
+    "OneCycleLR": lambda o: lr.OneCycleLR(o, 0.1, total_steps=8),
+    "PolynomialLR": lambda o: lr.PolynomialLR(o, 7),
+    "ReduceLROnPlateau": lambda o: lr.ReduceLROnPlateau(o, patience=0),
+    "SequentialLR": lambda o: lr.SequentialLR(
+        o, [lr.LinearLR(o), lr.CyclicLR(o, 0.01, 0.1, mode="exp_range", gamma=0.9)], [2]
+    ),
+    "StepLR": lambda o: lr.StepLR(o, 2),
+    "SWALR": lambda o: torch.optim.swa_utils.SWALR(o, 0.01, anneal_epochs=4),
+}
+
+
+def test_all_schedulers_are_tried() -> None:
+    assert {name.rpartition(".")[2] for name in catalog.SCHEDULERS} - {"LRScheduler"} == set(
+        SCHEDULERS
+    )
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_a_scheduler_goes_on_as_it_was(name: str) -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=0.1, momentum=0.9)
+    scheduler = SCHEDULERS[name](optimizer)
+    arguments = (1.0,) if name == "ReduceLROnPlateau" else ()
+    for _ in range(2):
+        scheduler.step(*arguments)
+
+    again = rebuilt(scheduler)
+
+    for _ in range(3):
+        for each in (scheduler, again):
+            each.step(*arguments)
+        rates = [[group["lr"] for group in o.param_groups] for o in (optimizer, again.optimizer)]
+        assert rates[0] == rates[1]
+
+
+def test_only_functions_of_schedulers_come_back_by_the_name_of_a_class() -> None:
+    for name in ("torch.optim.lr_scheduler:CyclicLR.step", "os:system", "torch.nn:Module.eval"):
+        with pytest.raises(ValueError, match="no function of a scheduler"):
+            Rebuilder(Snapshot(), device=torch.device("cpu")).decode({"static": name})

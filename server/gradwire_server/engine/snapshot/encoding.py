@@ -2,8 +2,9 @@
 
 import base64
 import enum
+import functools
 import types
-from collections import OrderedDict, defaultdict, deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,6 +24,7 @@ from gradwire_server.engine.snapshot.names import (
     allowed_class,
     class_name,
     function_names,
+    static_method,
 )
 from gradwire_server.engine.values import NAME_OF_CONSTANT
 
@@ -138,7 +140,7 @@ class _Encoder:
             return {"set": [self.encode(v, path) for v in sorted(value, key=repr)]}
         if kind is Optional:
             return {"optional": self.encode_possible(value, path)[0]}
-        if kind in (dict, OrderedDict, defaultdict):
+        if kind in (dict, Counter, OrderedDict, defaultdict):
             entries = [
                 [self.encode(k, path), self.encode(v, (*path, str(k)))] for k, v in value.items()
             ]
@@ -290,13 +292,19 @@ class _Encoder:
         raise UnsupportedError(f"a {kind.__module__}.{kind.__qualname__} ({'.'.join(path)})")
 
     def _function(self, value: Any, path: tuple[str, ...]) -> Encoded:
+        if type(value) is functools.partial and not value.keywords:
+            arguments = [self.encode(part, path) for part in value.args]
+            return {"partial": self._function(value.func, path), "args": arguments}
         try:
             name = function_names().get(value)
         except TypeError:
             name = None
-        if name is None:
-            raise UnsupportedError(f"the function {value!r} ({'.'.join(path)})")
-        return {"function": name}
+        if name is not None:
+            return {"function": name}
+        name = f"{getattr(value, '__module__', '')}:{getattr(value, '__qualname__', '')}"
+        if static_method(name) is value:
+            return {"static": name}
+        raise UnsupportedError(f"the function {value!r} ({'.'.join(path)})")
 
 
 def _factory_name(value: Any, path: tuple[str, ...]) -> str:

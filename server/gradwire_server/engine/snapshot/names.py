@@ -4,7 +4,7 @@ import enum
 import functools
 import operator
 import sys
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -35,6 +35,7 @@ _HELPERS = frozenset(
 CONTAINERS: dict[str, Callable[[], Any]] = {
     "dict": dict,
     "OrderedDict": OrderedDict,
+    "Counter": Counter,
 }
 FACTORIES: dict[str, Any] = {
     "": None,
@@ -106,3 +107,13 @@ def function_named(name: str) -> Any:
     if not any(name in table for table in _FUNCTIONS):
         raise ValueError(f"{name!r} is no function of the catalog")
     return operator.attrgetter(name.removeprefix("torch."))(torch)
+
+
+def static_method(name: str) -> Any:
+    """Returns a static method of a scheduler, ``module:class.name``; None if there is none."""
+    owner_name, _, attribute = name.rpartition(".")
+    owner = allowed_class(owner_name)
+    if owner is None or not issubclass(owner, torch.optim.lr_scheduler.LRScheduler):
+        return None
+    found = vars(owner).get(attribute)
+    return found.__func__ if isinstance(found, staticmethod) else None

@@ -17,6 +17,7 @@ from gradwire_server.engine.snapshot.names import (
     allowed_class,
     class_name,
     function_named,
+    static_method,
 )
 from gradwire_server.engine.values import CONSTANTS
 from gradwire_server.errors import GradwireError, Reason
@@ -93,6 +94,14 @@ class Rebuilder:
                 return CONSTANTS[content]
             case "function":
                 return function_named(content)
+            case "static":
+                found = static_method(content)
+                if found is None:
+                    raise ValueError(f"{content!r} is no function of a scheduler")
+                return found
+            case "partial":
+                arguments = [self.decode(v) for v in value["args"]]
+                return functools.partial(self.decode(content), *arguments)
             case "method":
                 owner = self.decode(value["of"])
                 if allowed_class(class_name(type(owner))) is None:
