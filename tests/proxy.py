@@ -72,7 +72,12 @@ class Proxy:
             except OSError:
                 return
             server = socket.socket(socket.AF_UNIX)
-            server.connect(self._server_path)
+            try:
+                server.connect(self._server_path)
+            except OSError:  # the server is not there now
+                client.close()
+                server.close()
+                continue
             self.num_connections += 1
             self._sockets += [client, server]
             for source, target in ((client, server), (server, client)):

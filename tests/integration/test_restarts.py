@@ -2,9 +2,11 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
+import grpc
 import numpy as np
 import pytest
 
@@ -12,7 +14,10 @@ import gradwire
 from gradwire import nn, optim
 from gradwire.current import push_session
 from gradwire.errors import SessionLostError
-from tests.processes import ServerProcess
+from gradwire.transport.channel import open_channel
+from gradwire.v1 import models_pb2, sessions_pb2, values_pb2
+from tests.processes import ServerProcess, Stubs
+from tests.proxy import Proxy
 
 STEPS_BEFORE = 20
 STEPS_AFTER = 20
@@ -172,3 +177,57 @@ def test_a_session_whose_server_was_killed_is_lost(tmp_path: Path) -> None:
             x.sum().item()
         assert caught.value.reason == "SESSION_LOST"
         session.close()
+
+
+def test_what_was_answered_in_vain_is_not_done_again_by_the_next_server(tmp_path: Path) -> None:
+    linear = models_pb2.ModuleSpec(
+        type="torch.nn.Linear", args=[values_pb2.Value(int_value=size) for size in (1, 1)]
+    )
+    with Restarting(tmp_path) as restarting, ExitStack() as stack:
+        stubs = Stubs(stack.enter_context(open_channel(restarting.address)))
+        create = models_pb2.CreateModelRequest(
+            module=linear, optimizer=models_pb2.OptimizerSpec(type="torch.optim.SGD")
+        )
+        model = stubs.models.CreateModel(create).model
+        name = model.name.partition("/models/")[0]
+        gradient = values_pb2.Tensor(
+            dtype=values_pb2.DATA_TYPE_FLOAT32, shape=[1, 1], data=bytes(4)
+        )
+        named = models_pb2.NamedTensor(name="weight", tensor=gradient)
+        stubs.models.SetTensors(models_pb2.SetTensorsRequest(name=model.name, gradients=[named]))
+        step = models_pb2.StepRequest(name=model.name, request_id="a step")
+        assert stubs.models.Step(step).num_steps == 1
+        failing = sessions_pb2.Command(read_tensor=sessions_pb2.ReadTensor(handle=99, size_bytes=1))
+        messages = [
+            sessions_pb2.ExecuteRequest(name=name, seq=1),
+            sessions_pb2.ExecuteRequest(name=name, seq=2, commands=[failing]),
+        ]
+        answers = list(stubs.sessions.Execute(iter(messages)))
+
+        restarting.restart()
+        stubs = Stubs(stack.enter_context(open_channel(restarting.address)))
+        assert stubs.models.Step(step, wait_for_ready=True).num_steps == 1
+        assert list(stubs.sessions.Execute(iter(messages))) == answers
+        with pytest.raises(grpc.RpcError) as caught:
+            stubs.models.Step(models_pb2.StepRequest(name=model.name + "x", request_id="a step"))
+        assert caught.value.code() is grpc.StatusCode.ABORTED  # type: ignore[attr-defined]
+        again = models_pb2.StepRequest(name=model.name, request_id="another")
+        assert stubs.models.Step(again).num_steps == 2
+
+
+def test_a_step_whose_answer_was_lost_as_the_server_stopped_is_taken_once(tmp_path: Path) -> None:
+    with (
+        Restarting(tmp_path) as restarting,
+        Proxy(tmp_path / "proxy.sock", restarting.address) as proxy,
+        gradwire.connect(proxy.address, timeout_seconds=60) as session,
+    ):
+        counter = gradwire.zeros(1)
+        session.flush()
+        proxy.swallow()
+        counter.add_(1.0)
+        session.cut()
+        session._outbox.send()
+        assert proxy.swallowed.wait(30)
+        restarting.restart()
+        proxy.cut()
+        assert counter.add_(1.0).item() == 2.0

@@ -12,7 +12,7 @@ from gradwire_server.engine.modules import find_member
 from gradwire_server.engine.session import Session
 from gradwire_server.engine.snapshot import Rebuilder, Snapshot
 from gradwire_server.storage import CheckpointStore, Manifest, Storage
-from gradwire_server.storage.checkpoints import corrupt
+from gradwire_server.storage.checkpoints import ANSWERS, corrupt
 
 
 class _Context:
@@ -54,6 +54,8 @@ def read_checkpoint(
     graph: Any = None
     client_state = b""
     for part in manifest.parts:
+        if part.kind == ANSWERS:
+            continue
         data = store.read_part(name, part)
         if part.kind == "json":
             graph = json.loads(data)

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
 from gradwire_server.errors import GradwireError, Reason
 from gradwire_server.sessions.answers import has_effect, outcome_of, was_cancelled
+from gradwire_server.sessions.kept import KeptAnswer
 from gradwire_server.workers.frames import Frame
 
 MAX_REQUEST_ID_LENGTH = 128
@@ -46,6 +47,21 @@ class OnceOnly:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def kept(self) -> Iterator[KeptAnswer]:
+        """Yields the answers that have arrived, the least recently used first, of no owner."""
+        for (owner, request_id), entry in self._entries.items():
+            if not owner and entry.task.done() and entry.task.exception() is None:
+                yield KeptAnswer(request_id, entry.digest, entry.task.result())
+
+    def restore(self, answers: Iterable[KeptAnswer]) -> None:
+        """Takes over answers that were given before, elsewhere."""
+        for answer in answers:
+            task = asyncio.create_task(_given(answer.frame))
+            num_bytes = len(answer.frame.payload)
+            entry = _Entry(digest=answer.digest, task=task, num_bytes=num_bytes)
+            self._entries["", str(answer.key)] = entry
+            self._num_bytes += num_bytes
 
     async def run(
         self,
@@ -126,6 +142,10 @@ class OnceOnly:
             if entry.task.done() and key != newest:
                 del self._entries[key]
                 self._num_bytes -= entry.num_bytes
+
+
+async def _given(frame: Frame) -> Frame:
+    return frame
 
 
 def request_changed(what: str, value: object) -> GradwireError:

@@ -25,7 +25,7 @@ from gradwire_server.sessions.names import session_part
 from gradwire_server.sessions.registry import SessionRegistry
 from gradwire_server.sessions.session import Session
 from gradwire_server.storage import CheckpointStore, Manifest, Storage
-from gradwire_server.storage.checkpoints import checkpoint_name, expiry
+from gradwire_server.storage.checkpoints import ANSWERS, checkpoint_name, expiry
 from gradwire_server.workers.frames import Frame, FrameKind
 from gradwire_server.workers.link import LinkLostError
 
@@ -134,9 +134,15 @@ class Parking:
 
     async def _return(self, manifest: Manifest) -> Session:
         """Makes a session again that an earlier server parked."""
+        answers = b""
+        for part in manifest.parts:
+            if part.kind == ANSWERS:
+                answers = await asyncio.to_thread(self._store.read_part, manifest.name, part)
         while True:
             try:
-                session, frame = await self._sessions.restore(manifest, name=manifest.session)
+                session, frame = await self._sessions.restore(
+                    manifest, name=manifest.session, answers=answers
+                )
             except LinkLostError:
                 continue
             break
@@ -226,7 +232,18 @@ class Parking:
                 log.warning("session not kept", session=session.log_name, why=failure.message)
         session.leave_worker()
         await session.quiet()
+        if session.parked is not None:
+            await self._keep_answers(session, session.parked)
         session.end(error)
+
+    async def _keep_answers(self, session: Session, manifest: Manifest) -> None:
+        """Puts what a session answered beside its state: callers may not have got it."""
+        answers = session.answers()
+        try:
+            if answers:
+                await asyncio.to_thread(self._store.add_part, manifest, ANSWERS, answers)
+        except GradwireError as error:
+            log.warning("answers not kept", session=session.log_name, why=error.message)
 
     async def _come_to_rest(self, session: Session, patient_until: float) -> None:
         """Waits until nothing of a session is pending, and lets it end the step it is amid."""

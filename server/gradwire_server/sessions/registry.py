@@ -162,6 +162,7 @@ class SessionRegistry:
         name: str = "",
         device: str = "",
         continues: bool = True,
+        answers: bytes = b"",
     ) -> tuple[Session, Frame]:
         """Makes a session with the state of a checkpoint.
 
@@ -171,6 +172,7 @@ class SessionRegistry:
             device: The device wanted.
             continues: Whether the session goes on with its runs and its stream; else it is a new
                 one that has the same values.
+            answers: What it answered before, if it continues; see `Session.answers`.
 
         Returns:
             The session, and the worker's REPLY or FAILURE; after a failure the session has ended.
@@ -181,7 +183,9 @@ class SessionRegistry:
         owner = checkpoint.tenant if continues else caller().tenant
         self.quotas.take(Quota.SESSIONS, owner)
         try:
-            session = await self._open_for(checkpoint, name, device, owner, continues=continues)
+            session = await self._open_for(
+                checkpoint, name, device, owner, continues=continues, answers=answers
+            )
         except BaseException:
             self.quotas.give_back(Quota.SESSIONS, owner)
             raise
@@ -189,7 +193,14 @@ class SessionRegistry:
         return session, await self._fill(session, checkpoint, continues=continues)
 
     async def _open_for(
-        self, checkpoint: Manifest, name: str, device: str, owner: str, *, continues: bool
+        self,
+        checkpoint: Manifest,
+        name: str,
+        device: str,
+        owner: str,
+        *,
+        continues: bool,
+        answers: bytes,
     ) -> Session:
         while True:
             worker = await self.placement.choose(device)
@@ -202,6 +213,7 @@ class SessionRegistry:
                     exact=checkpoint.exact,
                     num_commands=checkpoint.num_commands if continues else 0,
                     last_seq=checkpoint.last_seq if continues else 0,
+                    answers=answers,
                 )
 
     async def revive(

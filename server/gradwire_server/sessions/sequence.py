@@ -2,12 +2,13 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from xxhash import xxh3_128_digest
 
 from gradwire_server.errors import GradwireError, Reason, invalid
+from gradwire_server.sessions.kept import KeptAnswer
 from gradwire_server.sessions.once import request_changed
 from gradwire_server.workers.frames import Frame
 
@@ -52,6 +53,20 @@ class MessageSequence:
     def num_kept(self) -> int:
         """How many messages are pending or have an answer that is kept."""
         return len(self._kept)
+
+    def kept(self) -> Iterator[KeptAnswer]:
+        """Yields the answers that may be asked for again, oldest first; all have arrived."""
+        for accepted in self._kept:
+            if accepted.reply.exception() is None:
+                yield KeptAnswer(accepted.seq, accepted.digest, accepted.reply.result())
+
+    def restore(self, answers: Iterable[KeptAnswer]) -> None:
+        """Takes over the answers to the last messages that were accepted before, elsewhere."""
+        for answer in answers:
+            reply: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
+            reply.set_result(answer.frame)
+            self._kept.append(_Accepted(int(answer.key), answer.digest, reply))
+            self._num_bytes += len(answer.frame.payload)
 
     def accept(
         self,

@@ -10,6 +10,7 @@ from typing import Any
 from gradwire_server.calls import current_call
 from gradwire_server.errors import GradwireError, Reason
 from gradwire_server.limits import Limits
+from gradwire_server.sessions.kept import pack, unpack
 from gradwire_server.sessions.names import session_lost
 from gradwire_server.sessions.once import OnceOnly
 from gradwire_server.sessions.sequence import MessageSequence
@@ -49,6 +50,7 @@ class Session:
         exact: Whether its training steps are torch's own, to the last bit.
         num_commands: How many calls that may change it were carried out, if it was restored.
         last_seq: The number of the last message of its Execute stream, if it was restored.
+        answers: What it answered before, so that nothing is done twice; see `answers`.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Session:
         exact: bool = True,
         num_commands: int = 0,
         last_seq: int = 0,
+        answers: bytes = b"",
     ) -> None:
         self.name = name
         self.num_commands = num_commands
@@ -86,6 +89,10 @@ class Session:
         self._last_use_seconds = time.monotonic()
         self._requests = OnceOnly()
         self._messages = MessageSequence(last_seq=last_seq)
+        if answers:
+            kept = unpack(answers)
+            self._messages.restore(answer for answer in kept if isinstance(answer.key, int))
+            self._requests.restore(answer for answer in kept if isinstance(answer.key, str))
         self.parked: Manifest | None = None
         """The checkpoint that its next command brings it back from, if it is parked."""
         self._moved: asyncio.Event | None = None
@@ -148,6 +155,10 @@ class Session:
             raise
         finally:
             self._release()
+
+    def answers(self) -> bytes:
+        """Returns what it was asked and has answered, for the server that goes on with it."""
+        return pack([*self._messages.kept(), *self._requests.kept()])
 
     def execute(
         self, seq: int, acknowledged_seq: int, payload: bytes, *, trace: str = ""

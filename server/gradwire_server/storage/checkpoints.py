@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import structlog
 
@@ -32,6 +32,8 @@ UNCHANGING = frozenset(
 )
 """Calls that leave a session as it is. Others are counted by the front and by the worker, so that
 it can be told whether a checkpoint holds all that was done."""
+ANSWERS = "answers"
+"""The kind of a part for the front: what a parked session has answered."""
 _FOLDER = "checkpoints"
 _NAME = re.compile(r"checkpoints/([A-Za-z0-9_]{1,63})-([0-9]{1,18})")
 
@@ -189,6 +191,13 @@ class CheckpointStore:
         if owner and not self._storage.exists(owner):
             self._storage.write(owner, b"")
         self._storage.write(_manifest_path(manifest.name), manifest.to_json())
+
+    def add_part(self, manifest: Manifest, kind: str, data: bytes) -> None:
+        """Adds a part to a checkpoint."""
+        series, _ = split_name(manifest.name)
+        part = Part.of(kind, data)
+        self.write_part(series, part, data)
+        self.write(replace(manifest, parts=(*manifest.parts, part)))
 
     def read(self, name: str) -> Manifest:
         """Returns the manifest of a checkpoint whose time is not over.
