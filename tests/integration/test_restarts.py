@@ -210,7 +210,7 @@ def test_what_was_answered_in_vain_is_not_done_again_by_the_next_server(tmp_path
         assert list(stubs.sessions.Execute(iter(messages))) == answers
         with pytest.raises(grpc.RpcError) as caught:
             stubs.models.Step(models_pb2.StepRequest(name=model.name + "x", request_id="a step"))
-        assert caught.value.code() is grpc.StatusCode.ABORTED  # type: ignore[attr-defined]
+        assert caught.value.code() is grpc.StatusCode.ABORTED
         again = models_pb2.StepRequest(name=model.name, request_id="another")
         assert stubs.models.Step(again).num_steps == 2
 
