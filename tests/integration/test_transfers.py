@@ -16,6 +16,7 @@ from gradwire.current import push_session
 from gradwire.errors import GradwireError
 from gradwire.recorder.transfers import LARGE_BYTES, SHARED_PART_BYTES
 from gradwire.session import Session
+from gradwire.v1.regions import socket_address
 from tests.processes import ServerProcess, free_port
 from tests.proxy import Proxy
 
@@ -160,6 +161,22 @@ def test_a_server_on_a_port_shares_memory_too(tmp_path: Path) -> None:
         gradwire.connect(server.address) as session,
     ):
         round_trip(np.ones(LARGE_BYTES))
+        assert shares(session)
+
+
+def test_a_server_in_another_network_shares_memory_by_a_common_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def not_abstract(name: str, server_path: str | None) -> str | None:
+        return None if name.startswith("@") else socket_address(name, server_path)
+
+    # As in another container that has /dev/shm in common with the server's.
+    monkeypatch.setattr("gradwire.transport.sharing.socket_address", not_abstract)
+    with (
+        ServerProcess(tmp_path, address=f"127.0.0.1:{free_port()}") as server,
+        gradwire.connect(server.address) as session,
+    ):
+        round_trip(np.random.default_rng(2).random(3 * SHARED_PART_BYTES // 8))
         assert shares(session)
 
 

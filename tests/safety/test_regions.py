@@ -6,6 +6,7 @@ import os
 import secrets
 import signal
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -23,10 +24,10 @@ import gradwire
 from gradwire.errors import SessionLostError
 from gradwire.transport.channel import open_channel
 from gradwire.v1 import server_pb2, sessions_pb2, values_pb2
-from gradwire.v1.regions import TICKET_BYTES, claim, socket_address
+from gradwire.v1.regions import SHARED_FOLDER, TICKET_BYTES, claim, socket_address
 from gradwire_server.access.identity import Role
 from gradwire_server.access.tokens import TokenEntry, append_token, new_token
-from tests.processes import ServerProcess, Stubs
+from tests.processes import ServerProcess, Stubs, free_port
 from tests.safety.caller import Caller, RefusedError, calling, worker_pids
 
 KIBIBYTE = 1024
@@ -55,7 +56,7 @@ class Shared(NamedTuple):
 
 def region_socket(stubs: Stubs, process: ServerProcess) -> str:
     """Returns the address of the server's region socket."""
-    name = stubs.server.GetServerInfo(server_pb2.GetServerInfoRequest()).region_socket
+    (name,) = stubs.server.GetServerInfo(server_pb2.GetServerInfoRequest()).region_sockets
     address = socket_address(name, process.address.removeprefix("unix:"))
     assert address is not None
     return address
@@ -140,6 +141,11 @@ def holders() -> set[int]:
             if any("gradwire-region" in line for line in [*names, (folder / "maps").read_text()]):
                 found.add(int(folder.name))
     return found
+
+
+def shared_files() -> set[Path]:
+    """Returns the files of gradwire in the shared folder, sockets of servers aside."""
+    return {path for path in Path(SHARED_FOLDER).glob("*gradwire*") if not path.is_socket()}
 
 
 def wait_until_nobody_holds(before: set[int]) -> None:
@@ -349,7 +355,7 @@ def _client(address: str, ready: Connection) -> None:
 
 @pytest.mark.parametrize("victim", ["client", "worker", "server"])
 def test_nothing_stays_when_one_of_them_is_killed(tmp_path: Path, victim: str) -> None:
-    before, files = holders(), set(Path("/dev/shm").iterdir())
+    before, files = holders(), shared_files()
     ours, theirs = multiprocessing.Pipe()
     with ServerProcess(tmp_path) as process, open_channel(process.address) as channel:
         stubs = Stubs(channel)
@@ -368,11 +374,42 @@ def test_nothing_stays_when_one_of_them_is_killed(tmp_path: Path, victim: str) -
         if victim == "client":
             wait_until_nobody_holds(before)
             # What it had is there for others.
-            assert stubs.server.GetServerInfo(server_pb2.GetServerInfoRequest()).region_socket
+            assert stubs.server.GetServerInfo(server_pb2.GetServerInfoRequest()).region_sockets
         else:
             wait_until_nobody_holds(before | {client.pid})
             client.kill()
             wait_until_nobody_holds(before)
         client.kill()
         client.join()
-    assert set(Path("/dev/shm").iterdir()) == files
+    assert shared_files() == files
+
+
+def in_shared_folder(process: ServerProcess) -> Path:
+    """Returns the socket that a server on a port has in the shared folder."""
+    with open_channel(process.address) as channel:
+        info = Stubs(channel).server.GetServerInfo(server_pb2.GetServerInfoRequest())
+    (path,) = [Path(name) for name in info.region_sockets if name.startswith(SHARED_FOLDER)]
+    return path
+
+
+def test_a_socket_in_the_shared_folder_is_its_users_and_goes_with_its_server(
+    tmp_path: Path,
+) -> None:
+    def server(name: str) -> ServerProcess:
+        (tmp_path / name).mkdir()
+        return ServerProcess(tmp_path / name, address=f"127.0.0.1:{free_port()}")
+
+    with server("killed") as killed:
+        left = in_shared_folder(killed)
+        assert stat.S_ISSOCK(left.stat().st_mode)
+        assert stat.S_IMODE(left.stat().st_mode) == 0o600
+        killed.process.kill()
+        killed.process.wait()
+        assert left.exists()
+        with server("next") as following:
+            assert not left.exists()
+            paths = [in_shared_folder(following)]
+            with server("another") as another:
+                paths.append(in_shared_folder(another))
+                assert all(path.exists() for path in paths)
+    assert not any(path.exists() for path in paths)

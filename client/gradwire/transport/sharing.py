@@ -4,6 +4,7 @@ import contextlib
 import mmap
 import socket
 import threading
+from collections.abc import Iterable
 
 from gradwire.errors import GradwireError, ServerUnavailableError
 from gradwire.transport.server import Server
@@ -153,15 +154,16 @@ class Sharing:
         self._info_stub = server_pb2_grpc.ServerServiceStub(server.channel)
         self._server = server
         self._size_bytes = min(RING_BYTES, info.limits.max_session_shared_bytes)
-        self._address = socket_address(info.region_socket, server.socket_path)
+        self._names = list(info.region_sockets)
 
     def ring(self) -> Ring | None:
         """Returns the memory; None if the server is on another host, or does not want to.
 
         It is asked for once: without it, tensors travel in messages.
         """
-        address, self._address = self._address, None
-        if address is None or self._size_bytes <= 0 or not _reachable(address):
+        names, self._names = self._names, []
+        address = self._find(names)
+        if address is None or self._size_bytes <= 0:
             return None
         request = sessions_pb2.CreateRegionRequest(name=self._session, size_bytes=self._size_bytes)
         try:
@@ -186,14 +188,14 @@ class Sharing:
         info = self._server.call(
             self._info_stub.GetServerInfo, server_pb2.GetServerInfoRequest(), patience_seconds=0.0
         )
-        address = socket_address(info.region_socket, self._server.socket_path)
+        address = self._find(info.region_sockets)
         request = sessions_pb2.CreateRegionRequest(
             name=self._session, size_bytes=ring.size_bytes, region=ring.region
         )
         made = self._server.call(self._stub.CreateRegion, request, patience_seconds=0.0)
         try:
             if address is None:
-                raise FileNotFoundError("it has no socket for that")
+                raise FileNotFoundError("none of its sockets for that can be connected to")
             connection, memory = claim(address, made.ticket)
         except OSError as error:
             raise ServerUnavailableError(
@@ -201,6 +203,11 @@ class Sharing:
                 f"shared with the one before can't be shared with it: {error}"
             ) from error
         ring.renew(memory, connection)
+
+    def _find(self, names: Iterable[str]) -> str | None:
+        """Returns the address of a region socket that is within reach; None if there is none."""
+        addresses = (socket_address(name, self._server.socket_path) for name in names)
+        return next((each for each in addresses if each is not None and _reachable(each)), None)
 
 
 def _reachable(address: str) -> bool:

@@ -20,6 +20,12 @@ ABSTRACT = re.compile(r"@gradwire-[0-9a-f]{32}")
 BESIDE = "+.regions"
 """What servers on a Unix socket call theirs: its path is that of the server's with this suffix."""
 
+SHARED_FOLDER = "/dev/shm"  # noqa: S108  # the names in it can't be guessed
+"""Where servers on a TCP address have another one, for containers that share the folder."""
+
+IN_SHARED_FOLDER = re.compile(re.escape(SHARED_FOLDER) + r"/gradwire-[0-9a-f]{32}")
+"""What they call that."""
+
 _TIMEOUT_SECONDS = 5.0
 
 
@@ -29,11 +35,13 @@ def socket_address(name: str, server_path: str | None) -> str | None:
     A name is taken from a server, which must not make its clients write to any socket it likes.
 
     Args:
-        name: `GetServerInfoResponse.region_socket`.
+        name: One of `GetServerInfoResponse.region_sockets`.
         server_path: The path of the server's own Unix socket, if it is reached by one.
     """
     if name == BESIDE and server_path is not None:
         return server_path + BESIDE.removeprefix("+")
+    if IN_SHARED_FOLDER.fullmatch(name):
+        return name
     if ABSTRACT.fullmatch(name):
         return "\0" + name.removeprefix("@")
     return None

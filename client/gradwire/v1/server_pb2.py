@@ -24,31 +24,31 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18gradwire/v1/server.proto\x12\x0bgradwire.v1\"\x16\n\x14GetServerInfoRequest\"\xc0\x01\n\x15GetServerInfoResponse\x12\x16\n\x0eserver_version\x18\x01 \x01(\t\x12\x15\n\rtorch_version\x18\x02 \x01(\t\x12\x16\n\x0epython_version\x18\x03 \x01(\t\x12$\n\x07workers\x18\x04 \x03(\x0b\x32\x13.gradwire.v1.Worker\x12#\n\x06limits\x18\x05 \x01(\x0b\x32\x13.gradwire.v1.Limits\x12\x15\n\rregion_socket\x18\x06 \x01(\t\"\xb0\x01\n\x06Worker\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65vice_name\x18\x03 \x01(\t\x12\'\n\x05state\x18\x04 \x01(\x0e\x32\x18.gradwire.v1.WorkerState\x12\x14\n\x0cnum_sessions\x18\x05 \x01(\x05\x12\x14\n\x0cnum_restarts\x18\x06 \x01(\x05\x12\x13\n\x0bnum_threads\x18\x07 \x01(\x05\x12\x0b\n\x03pid\x18\x08 \x01(\x05\"\xa5\x06\n\x06Limits\x12\x19\n\x11max_message_bytes\x18\x01 \x01(\x03\x12\x14\n\x0cmax_sessions\x18\x02 \x01(\x05\x12\x19\n\x11max_session_bytes\x18\x03 \x01(\x03\x12\x1e\n\x16max_program_operations\x18\x04 \x01(\x05\x12\x1b\n\x13max_queued_messages\x18\x05 \x01(\x05\x12$\n\x1csession_idle_timeout_seconds\x18\x06 \x01(\x01\x12\"\n\x1aparked_session_ttl_seconds\x18\x0c \x01(\x01\x12\x1e\n\x16\x63heckpoint_ttl_seconds\x18\r \x01(\x01\x12\x19\n\x11max_dataset_bytes\x18\x07 \x01(\x03\x12\x1b\n\x13max_dataset_columns\x18\x08 \x01(\x05\x12\x1f\n\x17max_total_dataset_bytes\x18\t \x01(\x03\x12\"\n\x1amax_total_checkpoint_bytes\x18\x0b \x01(\x03\x12\x11\n\tmax_bytes\x18\x14 \x01(\x03\x12\x10\n\x08max_runs\x18\x15 \x01(\x05\x12\x1f\n\x17max_requests_per_second\x18\x16 \x01(\x01\x12\x1b\n\x13max_tenant_sessions\x18\x17 \x01(\x05\x12\x18\n\x10max_tenant_bytes\x18\x18 \x01(\x03\x12\x17\n\x0fmax_tenant_runs\x18\x19 \x01(\x05\x12&\n\x1emax_tenant_requests_per_second\x18\x1a \x01(\x01\x12 \n\x18max_tenant_message_bytes\x18\x1b \x01(\x03\x12&\n\x1emax_tenant_total_dataset_bytes\x18\x1c \x01(\x03\x12)\n!max_tenant_total_checkpoint_bytes\x18\x1d \x01(\x03\x12\x1b\n\x13max_command_seconds\x18\n \x01(\x01\x12 \n\x18max_session_shared_bytes\x18  \x01(\x03\x12\x18\n\x10max_shared_bytes\x18\x1e \x01(\x03\x12\x1f\n\x17max_tenant_shared_bytes\x18\x1f \x01(\x03\"\x13\n\x11GetCatalogRequest\"@\n\x12GetCatalogResponse\x12*\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x19.gradwire.v1.CatalogEntry\"W\n\x0c\x43\x61talogEntry\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x04kind\x18\x02 \x01(\x0e\x32\x18.gradwire.v1.CatalogKind\x12\x11\n\tsignature\x18\x03 \x01(\t*x\n\x0bWorkerState\x12\x1c\n\x18WORKER_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15WORKER_STATE_STARTING\x10\x01\x12\x16\n\x12WORKER_STATE_READY\x10\x02\x12\x18\n\x14WORKER_STATE_STOPPED\x10\x03*\xe9\x01\n\x0b\x43\x61talogKind\x12\x1c\n\x18\x43\x41TALOG_KIND_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x43\x41TALOG_KIND_OPERATION\x10\x01\x12\x17\n\x13\x43\x41TALOG_KIND_MODULE\x10\x02\x12\x15\n\x11\x43\x41TALOG_KIND_LOSS\x10\x03\x12\x1a\n\x16\x43\x41TALOG_KIND_OPTIMIZER\x10\x04\x12\x1a\n\x16\x43\x41TALOG_KIND_SCHEDULER\x10\x05\x12\x1c\n\x18\x43\x41TALOG_KIND_INITIALIZER\x10\x06\x12\x1a\n\x16\x43\x41TALOG_KIND_INTRINSIC\x10\x07\x32\xb6\x01\n\rServerService\x12V\n\rGetServerInfo\x12!.gradwire.v1.GetServerInfoRequest\x1a\".gradwire.v1.GetServerInfoResponse\x12M\n\nGetCatalog\x12\x1e.gradwire.v1.GetCatalogRequest\x1a\x1f.gradwire.v1.GetCatalogResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18gradwire/v1/server.proto\x12\x0bgradwire.v1\"\x16\n\x14GetServerInfoRequest\"\xc1\x01\n\x15GetServerInfoResponse\x12\x16\n\x0eserver_version\x18\x01 \x01(\t\x12\x15\n\rtorch_version\x18\x02 \x01(\t\x12\x16\n\x0epython_version\x18\x03 \x01(\t\x12$\n\x07workers\x18\x04 \x03(\x0b\x32\x13.gradwire.v1.Worker\x12#\n\x06limits\x18\x05 \x01(\x0b\x32\x13.gradwire.v1.Limits\x12\x16\n\x0eregion_sockets\x18\x06 \x03(\t\"\xb0\x01\n\x06Worker\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65vice_name\x18\x03 \x01(\t\x12\'\n\x05state\x18\x04 \x01(\x0e\x32\x18.gradwire.v1.WorkerState\x12\x14\n\x0cnum_sessions\x18\x05 \x01(\x05\x12\x14\n\x0cnum_restarts\x18\x06 \x01(\x05\x12\x13\n\x0bnum_threads\x18\x07 \x01(\x05\x12\x0b\n\x03pid\x18\x08 \x01(\x05\"\xa5\x06\n\x06Limits\x12\x19\n\x11max_message_bytes\x18\x01 \x01(\x03\x12\x14\n\x0cmax_sessions\x18\x02 \x01(\x05\x12\x19\n\x11max_session_bytes\x18\x03 \x01(\x03\x12\x1e\n\x16max_program_operations\x18\x04 \x01(\x05\x12\x1b\n\x13max_queued_messages\x18\x05 \x01(\x05\x12$\n\x1csession_idle_timeout_seconds\x18\x06 \x01(\x01\x12\"\n\x1aparked_session_ttl_seconds\x18\x0c \x01(\x01\x12\x1e\n\x16\x63heckpoint_ttl_seconds\x18\r \x01(\x01\x12\x19\n\x11max_dataset_bytes\x18\x07 \x01(\x03\x12\x1b\n\x13max_dataset_columns\x18\x08 \x01(\x05\x12\x1f\n\x17max_total_dataset_bytes\x18\t \x01(\x03\x12\"\n\x1amax_total_checkpoint_bytes\x18\x0b \x01(\x03\x12\x11\n\tmax_bytes\x18\x14 \x01(\x03\x12\x10\n\x08max_runs\x18\x15 \x01(\x05\x12\x1f\n\x17max_requests_per_second\x18\x16 \x01(\x01\x12\x1b\n\x13max_tenant_sessions\x18\x17 \x01(\x05\x12\x18\n\x10max_tenant_bytes\x18\x18 \x01(\x03\x12\x17\n\x0fmax_tenant_runs\x18\x19 \x01(\x05\x12&\n\x1emax_tenant_requests_per_second\x18\x1a \x01(\x01\x12 \n\x18max_tenant_message_bytes\x18\x1b \x01(\x03\x12&\n\x1emax_tenant_total_dataset_bytes\x18\x1c \x01(\x03\x12)\n!max_tenant_total_checkpoint_bytes\x18\x1d \x01(\x03\x12\x1b\n\x13max_command_seconds\x18\n \x01(\x01\x12 \n\x18max_session_shared_bytes\x18  \x01(\x03\x12\x18\n\x10max_shared_bytes\x18\x1e \x01(\x03\x12\x1f\n\x17max_tenant_shared_bytes\x18\x1f \x01(\x03\"\x13\n\x11GetCatalogRequest\"@\n\x12GetCatalogResponse\x12*\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x19.gradwire.v1.CatalogEntry\"W\n\x0c\x43\x61talogEntry\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x04kind\x18\x02 \x01(\x0e\x32\x18.gradwire.v1.CatalogKind\x12\x11\n\tsignature\x18\x03 \x01(\t*x\n\x0bWorkerState\x12\x1c\n\x18WORKER_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15WORKER_STATE_STARTING\x10\x01\x12\x16\n\x12WORKER_STATE_READY\x10\x02\x12\x18\n\x14WORKER_STATE_STOPPED\x10\x03*\xe9\x01\n\x0b\x43\x61talogKind\x12\x1c\n\x18\x43\x41TALOG_KIND_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x43\x41TALOG_KIND_OPERATION\x10\x01\x12\x17\n\x13\x43\x41TALOG_KIND_MODULE\x10\x02\x12\x15\n\x11\x43\x41TALOG_KIND_LOSS\x10\x03\x12\x1a\n\x16\x43\x41TALOG_KIND_OPTIMIZER\x10\x04\x12\x1a\n\x16\x43\x41TALOG_KIND_SCHEDULER\x10\x05\x12\x1c\n\x18\x43\x41TALOG_KIND_INITIALIZER\x10\x06\x12\x1a\n\x16\x43\x41TALOG_KIND_INTRINSIC\x10\x07\x32\xb6\x01\n\rServerService\x12V\n\rGetServerInfo\x12!.gradwire.v1.GetServerInfoRequest\x1a\".gradwire.v1.GetServerInfoResponse\x12M\n\nGetCatalog\x12\x1e.gradwire.v1.GetCatalogRequest\x1a\x1f.gradwire.v1.GetCatalogResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gradwire.v1.server_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_WORKERSTATE']._serialized_start=1423
-  _globals['_WORKERSTATE']._serialized_end=1543
-  _globals['_CATALOGKIND']._serialized_start=1546
-  _globals['_CATALOGKIND']._serialized_end=1779
+  _globals['_WORKERSTATE']._serialized_start=1424
+  _globals['_WORKERSTATE']._serialized_end=1544
+  _globals['_CATALOGKIND']._serialized_start=1547
+  _globals['_CATALOGKIND']._serialized_end=1780
   _globals['_GETSERVERINFOREQUEST']._serialized_start=41
   _globals['_GETSERVERINFOREQUEST']._serialized_end=63
   _globals['_GETSERVERINFORESPONSE']._serialized_start=66
-  _globals['_GETSERVERINFORESPONSE']._serialized_end=258
-  _globals['_WORKER']._serialized_start=261
-  _globals['_WORKER']._serialized_end=437
-  _globals['_LIMITS']._serialized_start=440
-  _globals['_LIMITS']._serialized_end=1245
-  _globals['_GETCATALOGREQUEST']._serialized_start=1247
-  _globals['_GETCATALOGREQUEST']._serialized_end=1266
-  _globals['_GETCATALOGRESPONSE']._serialized_start=1268
-  _globals['_GETCATALOGRESPONSE']._serialized_end=1332
-  _globals['_CATALOGENTRY']._serialized_start=1334
-  _globals['_CATALOGENTRY']._serialized_end=1421
-  _globals['_SERVERSERVICE']._serialized_start=1782
-  _globals['_SERVERSERVICE']._serialized_end=1964
+  _globals['_GETSERVERINFORESPONSE']._serialized_end=259
+  _globals['_WORKER']._serialized_start=262
+  _globals['_WORKER']._serialized_end=438
+  _globals['_LIMITS']._serialized_start=441
+  _globals['_LIMITS']._serialized_end=1246
+  _globals['_GETCATALOGREQUEST']._serialized_start=1248
+  _globals['_GETCATALOGREQUEST']._serialized_end=1267
+  _globals['_GETCATALOGRESPONSE']._serialized_start=1269
+  _globals['_GETCATALOGRESPONSE']._serialized_end=1333
+  _globals['_CATALOGENTRY']._serialized_start=1335
+  _globals['_CATALOGENTRY']._serialized_end=1422
+  _globals['_SERVERSERVICE']._serialized_start=1783
+  _globals['_SERVERSERVICE']._serialized_end=1965
 # @@protoc_insertion_point(module_scope)

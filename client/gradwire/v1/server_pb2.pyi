@@ -42,20 +42,20 @@ class GetServerInfoRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetServerInfoResponse(_message.Message):
-    __slots__ = ("server_version", "torch_version", "python_version", "workers", "limits", "region_socket")
+    __slots__ = ("server_version", "torch_version", "python_version", "workers", "limits", "region_sockets")
     SERVER_VERSION_FIELD_NUMBER: _ClassVar[int]
     TORCH_VERSION_FIELD_NUMBER: _ClassVar[int]
     PYTHON_VERSION_FIELD_NUMBER: _ClassVar[int]
     WORKERS_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
-    REGION_SOCKET_FIELD_NUMBER: _ClassVar[int]
+    REGION_SOCKETS_FIELD_NUMBER: _ClassVar[int]
     server_version: str
     torch_version: str
     python_version: str
     workers: _containers.RepeatedCompositeFieldContainer[Worker]
     limits: Limits
-    region_socket: str
-    def __init__(self, server_version: _Optional[str] = ..., torch_version: _Optional[str] = ..., python_version: _Optional[str] = ..., workers: _Optional[_Iterable[_Union[Worker, _Mapping]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., region_socket: _Optional[str] = ...) -> None: ...
+    region_sockets: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, server_version: _Optional[str] = ..., torch_version: _Optional[str] = ..., python_version: _Optional[str] = ..., workers: _Optional[_Iterable[_Union[Worker, _Mapping]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., region_sockets: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Worker(_message.Message):
     __slots__ = ("id", "device", "device_name", "state", "num_sessions", "num_restarts", "num_threads", "pid")

@@ -64,12 +64,12 @@ class Regions:
     Attributes:
         address: The address of the socket that gives memory out, as `socket.connect` takes it;
             none if no memory is shared.
-        socket_name: What clients are told of it; empty if no memory is shared.
+        socket_names: What clients are told of it, and of others that are as good.
     """
 
     def __init__(self, limits: Limits, quotas: Quotas) -> None:
         self.address: str | None = None
-        self.socket_name = ""
+        self.socket_names: list[str] = []
         self._limits = limits
         self._quotas = quotas
         self._regions: dict[Session, dict[int, Region]] = {}

@@ -130,7 +130,7 @@ class FrontRpcs:
             python_version=platform.python_version(),
             workers=[self._worker_message(worker) for worker in self._pool.workers],
             limits=self._limits_message(caller().tenant),
-            region_socket=self._registry.regions.socket_name,
+            region_sockets=self._registry.regions.socket_names,
         )
         return response.SerializeToString()
 

@@ -1,4 +1,4 @@
-"""The socket that gives out the memory of regions, to whoever shows a ticket."""
+"""The sockets that give out the memory of regions, to whoever shows a ticket."""
 
 import asyncio
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import structlog
 
-from gradwire.v1.regions import BESIDE, TICKET_BYTES
+from gradwire.v1.regions import BESIDE, IN_SHARED_FOLDER, SHARED_FOLDER, TICKET_BYTES
 from gradwire_server.sessions.regions import POSSIBLE, Region, Regions
 from gradwire_server.transport.addresses import Address, remove_stale_socket
 
@@ -24,8 +24,10 @@ MAX_WAITING = 256
 class RegionSocket:
     """Listens for those who fetch memory. Belongs to the running event loop.
 
-    On Linux the socket of a server on a TCP address has no file: it is in the abstract namespace,
-    so that nothing is left of it however the server ends.
+    The socket of a server on a Unix socket is beside that. A server on a TCP address has one in the
+    abstract namespace, of which nothing is left however the server ends, for clients in the same
+    network namespace; and one in `/dev/shm`, for those that have that in common with it, such as
+    another container. What is handed out is the same, memory without a name.
 
     Args:
         regions: The regions.
@@ -33,60 +35,75 @@ class RegionSocket:
 
     def __init__(self, regions: Regions) -> None:
         self._regions = regions
-        self._listening: socket.socket | None = None
-        self._path: Path | None = None
+        self._listening: list[socket.socket] = []
+        self._paths: list[Path] = []
         self._connections: dict[socket.socket, asyncio.TimerHandle] = {}
         self._holding: dict[socket.socket, Region] = {}
         self._loop = asyncio.get_running_loop()
 
     def start(self, address: Address) -> None:
-        """Listens beside the server's own Unix socket, or in the abstract namespace.
+        """Listens. Where that is not possible no memory is shared.
 
-        Where that is not possible no memory is shared.
+        Args:
+            address: Where the server listens.
         """
         if not POSSIBLE:
             return
-        if address.path is None:
-            name = f"@gradwire-{secrets.token_hex(16)}"
-            where = "\0" + name.removeprefix("@")
-        else:
-            name = BESIDE
-            self._path = address.path.with_name(address.path.name + BESIDE.removeprefix("+"))
-            where = os.fspath(self._path)
-        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        mask = os.umask(0o177)
-        try:
-            if self._path is not None:
-                remove_stale_socket(self._path)
-            listening.bind(where)
-            listening.listen(MAX_WAITING)
-        except OSError as error:
-            listening.close()
-            self._path = None
-            log.warning("no shared memory", error=str(error))
+        if address.path is not None:
+            beside = address.path.with_name(address.path.name + BESIDE.removeprefix("+"))
+            self._listen(BESIDE, os.fspath(beside), beside)
             return
-        finally:
-            os.umask(mask)
-        self._listening = listening
-        self._loop.add_reader(listening.fileno(), self._accept, listening)
-        self._regions.address, self._regions.socket_name = where, name
+        name = f"gradwire-{secrets.token_hex(16)}"
+        self._listen(f"@{name}", f"\0{name}", None)
+        if os.access(SHARED_FOLDER, os.W_OK):
+            remove_stale_sockets(Path(SHARED_FOLDER))
+            path = Path(SHARED_FOLDER, name)
+            self._listen(os.fspath(path), os.fspath(path), path)
 
     def close(self) -> None:
         """Listens no more, and lets go of all connections."""
-        self._regions.address, self._regions.socket_name = None, ""
-        if self._listening is not None:
-            self._loop.remove_reader(self._listening.fileno())
-            self._listening.close()
-            self._listening = None
+        self._regions.address, self._regions.socket_names = None, []
+        for listening in self._listening:
+            self._loop.remove_reader(listening.fileno())
+            listening.close()
+        self._listening.clear()
         self.remove()
         for connection in [*self._connections, *self._holding]:
             self._drop(connection)
 
     def remove(self) -> None:
-        """Removes the socket's file, if it has one."""
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
-            self._path = None
+        """Removes the files of sockets."""
+        while self._paths:
+            self._paths.pop().unlink(missing_ok=True)
+
+    def _listen(self, name: str, where: str, path: Path | None) -> None:
+        """Listens at one address, if that is possible.
+
+        Args:
+            name: What clients are told of it.
+            where: The address, as `socket.bind` takes it.
+            path: Its file, if it has one.
+        """
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        # Only this user can connect to a socket with a file.
+        mask = os.umask(0o177)
+        try:
+            if path is not None:
+                remove_stale_socket(path)
+            listening.bind(where)
+            listening.listen(MAX_WAITING)
+        except OSError as error:
+            listening.close()
+            log.warning("no shared memory", socket=name, error=str(error))
+            return
+        finally:
+            os.umask(mask)
+        if path is not None:
+            self._paths.append(path)
+        self._listening.append(listening)
+        self._loop.add_reader(listening.fileno(), self._accept, listening)
+        self._regions.address = self._regions.address or where
+        self._regions.socket_names.append(name)
 
     def _accept(self, listening: socket.socket) -> None:
         try:
@@ -143,3 +160,13 @@ class RegionSocket:
                 connection.close()
         if region is not None:
             self._regions.release(region)
+
+
+def remove_stale_sockets(folder: Path) -> None:
+    """Removes what servers of this user that were killed have left in the shared folder."""
+    for path in folder.glob("gradwire-*"):
+        name = f"{SHARED_FOLDER}/{path.name}"
+        # Those of others, and of servers that live, stay.
+        with suppress(OSError):
+            if IN_SHARED_FOLDER.fullmatch(name) and path.lstat().st_uid == os.geteuid():
+                remove_stale_socket(path)
