@@ -83,6 +83,14 @@ KINDS = (*CALL_KINDS, STATE_DICT_PRE, STATE_DICT, LOAD_STATE_DICT_PRE, LOAD_STAT
 GLOBAL_HOOKS: dict[str, Hooks] = {kind: Hooks() for kind in CALL_KINDS}
 """Hooks that run for every module."""
 
+_FOR_ALL = tuple(GLOBAL_HOOKS.values())
+
+
+def any_for_all() -> bool:
+    """Whether there are hooks that run for every module."""
+    # Asked in every call of a module.
+    return bool(_FOR_ALL[0] or _FOR_ALL[1] or _FOR_ALL[2] or _FOR_ALL[3])
+
 
 def hooks_of(module: "Module", kind: str) -> Iterator[Hook]:
     """Yields the hooks that a call of a module runs: those of all modules, then its own."""

@@ -35,7 +35,7 @@ def note(module: "Module") -> None:
 
 def hooks_inside(session: Session, module: "Module") -> list[HookInside]:
     """Returns the hooks that the server is to run in a call of a module of torch."""
-    for_all = any(hooks.GLOBAL_HOOKS.values())
+    for_all = hooks.any_for_all()
     if not for_all and not _noted:
         return []
     if for_all:

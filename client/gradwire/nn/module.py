@@ -170,9 +170,14 @@ class Module(Convertible):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the module: its hooks and `forward`."""
         state = self.__dict__
-        for kind in hooks.CALL_KINDS:
-            if state[kind] or hooks.GLOBAL_HOOKS[kind]:
-                return hooks.call_with_hooks(self, args, kwargs)
+        if (
+            state[hooks.FORWARD_PRE]
+            or state[hooks.FORWARD]
+            or state[hooks.BACKWARD_PRE]
+            or state[hooks.BACKWARD]
+            or hooks.any_for_all()
+        ):
+            return hooks.call_with_hooks(self, args, kwargs)
         return self.forward(*args, **kwargs)
 
     def register_forward_pre_hook(

@@ -35,20 +35,17 @@ class Atom:
         return self.name
 
 
-class References(list[Atom]):
+class References(dict[int, Atom]):
     """The atoms of inputs or results by index, made as they are needed."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()
         self._kind = kind
 
-    def at(self, index: int) -> Atom:
-        """Returns the atom for an index."""
-        while len(self) <= index:
-            number = len(self)
-            message = values_pb2.Value(**{self._kind: number})  # type: ignore[arg-type]
-            self.append(Atom(f"{self._kind} {number}", message))
-        return self[index]
+    def __missing__(self, index: int) -> Atom:
+        message = values_pb2.Value(**{self._kind: index})  # type: ignore[arg-type]
+        self[index] = atom = Atom(f"{self._kind} {index}", message)
+        return atom
 
 
 INPUTS = References("input")
@@ -73,11 +70,9 @@ def encode(value: Any, reference: Callable[[Any], Key]) -> Key:
     encoder = _ENCODERS.get(type(value))
     if encoder is not None:
         return encoder(value, reference)
-    if isinstance(value, Remote):
+    if isinstance(value, Remote) or hasattr(value, "__gradwire_remote__"):
         return reference(value)
     if isinstance(value, tuple):
-        if hasattr(value, "__gradwire_remote__"):
-            return reference(value)
         return _tuple(value, reference)
     if isinstance(value, list):
         return _list(value, reference)

@@ -344,13 +344,14 @@ class Recorder:
         """Enters the contexts that this tape is not in yet; the server leaves all at its end."""
         for context in self.contexts[tape.num_contexts :]:
             made = self._append(tape, self._key(*context), wanted=False)
-            entered = ("gradwire.enter", (RESULTS.at(made.index),), ())
+            entered = ("gradwire.enter", (RESULTS[made.index],), ())
             self._append(tape, entered, wanted=False)
         tape.num_contexts = len(self.contexts)
 
     def _append(self, tape: Tape, key: OperationKey, wanted: bool) -> Slot:
-        slot = Slot(cast("Session", self), PENDING, len(tape.operations), wanted)
-        tape.operations.append(key)
+        operations = tape.operations
+        slot = Slot(self, PENDING, len(operations), wanted)  # type: ignore[arg-type]  # it is one
+        operations.append(key)
         tape.slots.append(slot)
         tape.locations.append(_location())
         return slot
@@ -360,7 +361,9 @@ class Recorder:
         return (
             name,
             tuple([encode(value, reference) for value in args]),
-            tuple([(keyword, encode(value, reference)) for keyword, value in kwargs]),
+            tuple([(keyword, encode(value, reference)) for keyword, value in kwargs])
+            if kwargs
+            else (),
         )
 
     def _reference(self, value: Any) -> Key:
@@ -376,11 +379,11 @@ class Recorder:
             )
         handle = slot.handle
         if handle == PENDING:
-            return RESULTS.at(slot.index)
+            return RESULTS[slot.index]
         if handle == FAILED:
             self._outbox.raise_error()
             slot.raise_failure()
-        return self._input(handle)
+        return INPUTS[self._tape.inputs[handle]]
 
     def _converted(self, value: Any) -> Key:
         converted = self._convert(value)
@@ -389,14 +392,7 @@ class Recorder:
         handle = self._put(converted, source=value).handle
         # Nobody else can reach it: it goes when this tape is cut.
         self.dead_handles.append(handle)
-        return self._input(handle)
-
-    def _input(self, handle: int) -> Key:
-        inputs = self._tape.inputs
-        index = inputs.get(handle)
-        if index is None:
-            index = inputs[handle] = len(inputs)
-        return INPUTS.at(index)
+        return INPUTS[self._tape.inputs[handle]]
 
     def _cut(self, fetch: tuple[int, ...]) -> None:
         tape = self._tape
@@ -471,7 +467,19 @@ class Recorder:
 
 def _location() -> Location:
     """Returns where in the user's program the present call comes from."""
-    frame = sys._getframe(2)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE_FOLDER):
+    # What called this was called by more of this package.
+    frame = sys._getframe(3)
+    while _is_ours(frame.f_code.co_filename) and frame.f_back is not None:
         frame = frame.f_back
     return frame.f_code, frame.f_lasti
+
+
+class _Ours(dict[str, bool]):
+    """By the name of a file, whether it is part of this package."""
+
+    def __missing__(self, name: str) -> bool:
+        self[name] = ours = name.startswith(PACKAGE_FOLDER)
+        return ours
+
+
+_is_ours = _Ours().__getitem__

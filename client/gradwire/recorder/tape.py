@@ -16,6 +16,14 @@ MAX_PROGRAMS = 256
 """How many programs a session keeps on the server; the least recently used ones go first."""
 
 
+class Numbers(dict[int, int]):
+    """Numbers of handles, from 0, in the order in which they are first asked for."""
+
+    def __missing__(self, handle: int) -> int:
+        self[handle] = number = len(self)
+        return number
+
+
 class Tape:
     """Operations in the order they were recorded.
 
@@ -33,7 +41,7 @@ class Tape:
         self.operations: list[OperationKey] = []
         self.slots: list[Slot] = []
         self.locations: list[Location] = []
-        self.inputs: dict[int, int] = {}
+        self.inputs = Numbers()
         self.num_contexts = 0
 
 

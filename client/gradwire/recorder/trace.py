@@ -39,13 +39,13 @@ class Trace:
         self._alive: list[Any] = list(inputs)
         self._num_inputs = len(inputs)
         for index, value in enumerate(inputs):
-            self._keys[id(value._slot)] = INPUTS.at(index)
+            self._keys[id(value._slot)] = INPUTS[index]
 
     def add_tensor(self, tensor: values_pb2.Tensor, slot: Slot) -> None:
         """Collects a tensor that the function makes of data: it is made anew in each run."""
         value = Atom("data", values_pb2.Value(tensor=tensor))
         self._operations.append(("torch.Tensor.clone", (value,), ()))
-        self._keys[id(slot)] = RESULTS.at(len(self._operations) - 1)
+        self._keys[id(slot)] = RESULTS[len(self._operations) - 1]
         self._alive.append(slot)
 
     def add(self, name: str, args: Sequence[Any], kwargs: dict[str, Any], slot: Slot) -> None:
@@ -104,7 +104,7 @@ class Trace:
             tuple((keyword, self._encode(value)) for keyword, value in kwargs.items()),
         )
         self._operations.append(key)
-        return RESULTS.at(len(self._operations) - 1)
+        return RESULTS[len(self._operations) - 1]
 
     def _encode(self, value: Any) -> Key:
         if isinstance(value, TracedSize):
