@@ -1,6 +1,7 @@
 """The RPCs on checkpoints, through plain stubs and on a real server, since workers write them."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def test_a_checkpoint_is_created_found_listed_restored_and_deleted(
             checkpoints_pb2.DeleteCheckpointRequest(name=checkpoint.name)
         )
         missing = checkpoints_pb2.GetCheckpointRequest(name=checkpoint.name)
-        assert refusal(lambda request=missing: stubs.checkpoints.GetCheckpoint(request)) == (
+        assert refusal(partial(stubs.checkpoints.GetCheckpoint, missing)) == (
             grpc.StatusCode.NOT_FOUND,
             "CHECKPOINT_NOT_FOUND",
         )

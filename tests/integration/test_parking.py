@@ -99,6 +99,14 @@ def number(stubs: Stubs, name: str, **options: Any) -> float:
     return float(value)
 
 
+def refusal(stubs: Stubs, name: str, **options: Any) -> Any:
+    """Returns why the number of a session is not to be had."""
+    with pytest.raises(grpc.RpcError) as caught:
+        number(stubs, name, **options)
+    error: Any = caught.value
+    return info_of(error)
+
+
 def test_a_parked_session_keeps_its_tenant_and_its_place_among_messages(tmp_path: Path) -> None:
     tokens = tmp_path / "tokens"
     mine, theirs = credentials(tokens, "acme"), credentials(tokens, "other")
@@ -119,15 +127,11 @@ def test_a_parked_session_keeps_its_tenant_and_its_place_among_messages(tmp_path
         wait_until_parked(stubs, name, **mine)
 
         assert list(stubs.sessions.ListSessions(lists, **theirs).sessions) == []
-        with pytest.raises(grpc.RpcError) as caught:
-            number(stubs, name, **theirs)
-        assert info_of(caught.value).reason == "SESSION_NOT_FOUND"
+        assert refusal(stubs, name, **theirs).reason == "SESSION_NOT_FOUND"
 
         # It does not count among the tenant's sessions, until it comes back.
         other = stubs.sessions.CreateSession(create, **mine).session.name
-        with pytest.raises(grpc.RpcError) as caught:
-            number(stubs, name, **mine)
-        assert info_of(caught.value).metadata["limit"] == "max_tenant_sessions"
+        assert refusal(stubs, name, **mine).metadata["limit"] == "max_tenant_sessions"
         stubs.sessions.DeleteSession(sessions_pb2.DeleteSessionRequest(name=other), **mine)
         assert number(stubs, name, **mine) == 4.0
         (back,) = stubs.sessions.ListSessions(lists, **mine).sessions
