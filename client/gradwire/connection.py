@@ -68,13 +68,18 @@ def connect(
         address, token, ca_file, client_certificate_file, client_key_file
     )
     with sessions_lock:
+        embedded = None
+        if address is None:
+            embedded = _start_embedded()
+            address = embedded.address
         server = Server(
-            address or _embedded_address(),
+            address,
             token=token,
             tls=tls,
             timeout_seconds=timeout_seconds,
             shared_memory=shared_memory,
             compression=compression,
+            embedded=embedded,
         )
         return open_session(server, exact=exact)
 
@@ -105,11 +110,16 @@ def find_server(address: str | None, token: str | None) -> Server:
         return session.server.again()
     address, token, tls = _resolve(address, token, None, None, None)
     with sessions_lock:
+        embedded = None
+        if address is None:
+            embedded = _start_embedded()
+            address = embedded.address
         return Server(
-            address or _embedded_address(),
+            address,
             token=token,
             tls=tls,
             timeout_seconds=DEFAULT_TIMEOUT_SECONDS,
+            embedded=embedded,
         )
 
 
@@ -150,11 +160,15 @@ def current_session() -> Session:
         return get_session() or connect()
 
 
-def _embedded_address() -> str:
+def _start_embedded() -> EmbeddedServer:
+    """Returns the embedded server; starts one if there is none, or it has ended."""
     global _embedded  # noqa: PLW0603  # one embedded server a process
+    if _embedded is not None and _embedded.has_ended:
+        _embedded.stop()
+        _embedded = None
     if _embedded is None:
         _embedded = EmbeddedServer()
-    return _embedded.address
+    return _embedded
 
 
 def _forget_embedded() -> None:

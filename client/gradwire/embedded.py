@@ -84,8 +84,15 @@ class EmbeddedServer:
         self.stop()
         raise ServerUnavailableError(f"the embedded server did not start; its log says:\n{log}")
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it runs no more: it was killed, or has crashed."""
+        return self._process.poll() is not None
+
     def log(self) -> str:
-        """Returns the end of what the server has logged."""
+        """Returns the end of what the server has logged; nothing once it is stopped."""
+        if self._log.closed:
+            return ""
         size = os.fstat(self._log.fileno()).st_size
         end = os.pread(self._log.fileno(), MAX_LOG_BYTES, max(0, size - MAX_LOG_BYTES))
         return end.decode("utf-8", errors="replace")

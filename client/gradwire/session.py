@@ -115,7 +115,7 @@ class Session(Recorder):
             token=server.token,
             timeout_seconds=server.timeout_seconds,
             on_lost=self._abandon,
-            before_again=lambda: self._transfers.renew(),  # noqa: PLW0108  # not there yet
+            before_again=self._reach_again,
         )
         super().__init__(
             created.name,
@@ -274,6 +274,11 @@ class Session(Recorder):
         """Gives the session up: the server lost it, or can't be reached."""
         self._error = error
         self._transfers.close()
+
+    def _reach_again(self) -> None:
+        """Prepares for a server that is started in the place of this one."""
+        self.server.require_process()
+        self._transfers.renew()
 
     def leave_to_parent(self) -> None:
         """Gives the session up in a forked child: connection and session are the parent's."""

@@ -197,3 +197,27 @@ def test_tensors_have_their_methods_whatever_is_imported_first(
     source = f"import numpy as np\nimport gradwire as torch\nprint({line}.shape)"
     finished = run(source, tmp_path, GRADWIRE_ADDRESS=address)
     assert finished.returncode == 0, finished.stderr
+
+
+def test_an_embedded_server_that_was_killed_is_said_to_be_and_another_is_started(
+    tmp_path: Path,
+) -> None:
+    source = (
+        START
+        + """
+import signal
+os.kill(server._process.pid, signal.SIGKILL)
+try:
+    x.sum().item()
+except torch.errors.SessionLostError as error:
+    assert "embedded server has ended" in str(error), error
+    print("lost", flush=True)
+torch.connect()
+assert connection._embedded is not server
+assert torch.ones(3).sum().item() == 3.0
+print("again", flush=True)
+"""
+    )
+    ended = run(source, tmp_path)
+    assert ended.stdout.splitlines()[1:] == ["lost", "again"], ended.stderr
+    assert list(tmp_path.iterdir()) == []

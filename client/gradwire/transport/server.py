@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Callable, Generator, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 
-from gradwire.errors import GradwireError, ServerUnavailableError
+from gradwire.errors import GradwireError, ServerUnavailableError, SessionLostError
 from gradwire.transport.channel import (
     call_metadata,
     call_unary,
@@ -23,6 +23,19 @@ FIRST_CONTACT_SECONDS = 20.0
 """How long to try a server that has never answered: its address may be wrong."""
 
 
+class Process(Protocol):
+    """A server that this program has started."""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it runs no more."""
+        ...
+
+    def log(self) -> str:
+        """Returns the end of what it has logged."""
+        ...
+
+
 class Server:
     """Calls RPCs of a server.
 
@@ -34,6 +47,7 @@ class Server:
             up after `FIRST_CONTACT_SECONDS`.
         shared_memory: Whether sessions share memory with a server on this host.
         compression: The compression of large tensors in messages, ``zstd``; None for none.
+        embedded: The process of the server, if this program has started it.
 
     Raises:
         ValueError: There is no such compression.
@@ -55,8 +69,10 @@ class Server:
         timeout_seconds: float,
         shared_memory: bool = True,
         compression: str | None = None,
+        embedded: Process | None = None,
     ) -> None:
         self.shared_memory = shared_memory
+        self._embedded = embedded
         self.compression = Compression.of(compression)
         self.address = address
         self.timeout_seconds = timeout_seconds
@@ -83,7 +99,22 @@ class Server:
             timeout_seconds=self.timeout_seconds,
             shared_memory=self.shared_memory,
             compression=None if self.compression is None else self.compression.name,
+            embedded=self._embedded,
         )
+
+    def require_process(self) -> None:
+        """Raises if the server was this program's own and has ended: no other comes in its place.
+
+        Raises:
+            SessionLostError: That is so.
+        """
+        if self._embedded is not None and self._embedded.has_ended:
+            raise SessionLostError(
+                "the embedded server has ended, killed or crashed, and its sessions are gone with "
+                "it; gradwire.connect() starts another. The end of its log:\n"
+                f"{self._embedded.log()}",
+                reason="SESSION_LOST",
+            )
 
     def call(
         self, method: Callable[..., Any], request: Any, *, patience_seconds: float = math.inf
