@@ -116,6 +116,8 @@ def test_events_wait_for_a_full_storage_and_none_is_lost(
 
 
 def test_a_storage_that_refuses_is_told_from_one_that_is_full(folder: Path, stubs: Stubs) -> None:
+    checkpoints = folder / "storage" / "checkpoints"
+    before = sorted(checkpoints.glob("*/*.json"))
     runs, aside = folder / "storage" / "runs", folder / "aside"
     runs.mkdir(exist_ok=True)
     runs.rename(aside)
@@ -126,6 +128,7 @@ def test_a_storage_that_refuses_is_told_from_one_that_is_full(folder: Path, stub
     finally:
         runs.unlink()
         aside.rename(runs)
+    assert sorted(checkpoints.glob("*/*.json")) == before
     assert begin().wait().state == "SUCCEEDED"
 
 

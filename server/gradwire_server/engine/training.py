@@ -92,9 +92,15 @@ class TrainingRun:
         return {**vars(self), "wish": ""}
 
     def begin(self, session: Session) -> Turns:
-        """Trains from the start on."""
+        """Trains from the start on.
+
+        Who is told that it began can rely on it: its first checkpoint is there by then.
+        """
         self._modes = [part.training for part in self.model.module.modules()]
         self._batches.open(session)
+        self._saver.write(session, self._values, self._stepper.average)
+        while not self._saver.is_written(session.turn_until):
+            yield []
         started = runs_pb2.RunStarted(
             num_samples=self._batches.num_samples,
             batches_per_epoch=self._batches.num_batches,
@@ -106,7 +112,7 @@ class TrainingRun:
             cancel_on_disconnect=self._cancel_on_disconnect,
             exact=self._recipe.exact,
         )
-        yield [runs_pb2.RunEvent(started=started)]
+        yield [runs_pb2.RunEvent(started=started), *self._rest(session)]
         yield from self._follow(session)
 
     def resume(self, session: Session, told: Told) -> Turns:
@@ -125,10 +131,6 @@ class TrainingRun:
         self._stepper.begin(session)
         held = (self.optimizer, self._batches.tensors, self._judge.best_state or {})
         with session.pinning(*held), self._training():
-            if not self.progress.step:
-                # Before there is one, no step is taken: the run could not go on after a crash.
-                yield from self._checkpoint(session)
-                yield from self._written(session)
             while not (self._is_done() or self._batches.is_over):
                 if self.wish == "pause":
                     yield from self._checkpoint(session)

@@ -336,7 +336,12 @@ class RunRegistry:
                         frame = await anext(stream)
                         if frame.kind is FrameKind.FAILURE:
                             raise RefusedError(frame)
-                        await self._record(run, frame)
+                        try:
+                            await self._record(run, frame)
+                        except GradwireError:
+                            # Its first checkpoint is there already.
+                            await self._drop_checkpoints(run.name)
+                            raise
                     except BaseException:
                         stream.cancel()
                         raise
@@ -352,6 +357,13 @@ class RunRegistry:
                 raise
             began.set_exception(error)
         await self._after(run)
+
+    async def _drop_checkpoints(self, run: str) -> None:
+        store = CheckpointStore(self._storage)
+        try:
+            await asyncio.to_thread(store.delete_series, run.removeprefix("runs/"))
+        except GradwireError as error:
+            log.warning("checkpoints can't be deleted", run=run, error=error.message)
 
     async def _record(self, run: Run, frame: Frame) -> None:
         """Makes a run durable, which has just begun."""
