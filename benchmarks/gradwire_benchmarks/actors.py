@@ -120,7 +120,9 @@ def _make_actor(net: Net, device: str, num_threads: int) -> None:
     ray = importlib.import_module("ray")
     if _actor is not None:
         ray.kill(_actor)
-    actor_class = ray.remote(num_cpus=1, num_gpus=0 if device == "cpu" else 1)(Stepper)
+    # Ray sets the threads of OpenMP by the number of processors.
+    as_the_worker = ray.remote(num_cpus=num_threads, num_gpus=0 if device == "cpu" else 1)
+    actor_class = as_the_worker(Stepper)
     _actor = actor_class.remote(net, device, num_threads)
 
 

@@ -26,7 +26,7 @@ from gradwire.session import Session
 from gradwire_benchmarks.measuring import Contender
 from gradwire_benchmarks.nets import NETS
 from gradwire_benchmarks.remote import SdkLoop, UnaryVerbs
-from gradwire_benchmarks.server import BenchServer, free_address
+from gradwire_benchmarks.server import BenchServer, forget_servers, free_address
 
 SCRAPE_SECONDS = 1.0
 """Prometheus asks fifteen times as seldom."""
@@ -74,6 +74,7 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="a look, not a measurement")
     quick = parser.parse_args().quick
+    forget_servers()
     num_rounds, num_steps = (1, 100) if quick else (9, 700)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))

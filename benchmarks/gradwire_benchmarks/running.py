@@ -11,6 +11,7 @@ from gradwire_benchmarks.nets import NETS, find_net
 from gradwire_benchmarks.plan import LeftOutError, Plan
 from gradwire_benchmarks.plots import plot_curve, plot_results, require_matplotlib
 from gradwire_benchmarks.report import Report
+from gradwire_benchmarks.server import forget_servers
 from gradwire_benchmarks.suites import measure_lines
 from gradwire_benchmarks.table import print_table, renew_page
 from gradwire_benchmarks.workbench import Workbench
@@ -106,6 +107,7 @@ def make_plan(
 
 def measure_all(plan: Plan, *, with_curves: bool) -> Report:
     """Measures what a plan says."""
+    forget_servers()
     machine = describe()
     with Workbench(plan) as bench:
         measured = measure_lines(bench)

@@ -20,8 +20,6 @@ STOP_TIMEOUT_SECONDS = 20.0
 class BenchServer:
     """A server that runs until the block ends, or this process does.
 
-    What the environment says of a server is not for it.
-
     Args:
         settings: Its settings by name, such as ``max_sessions=2000``; by default it listens on a
             unix socket.
@@ -46,7 +44,7 @@ class BenchServer:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "gradwire_server", "serve", "--parent-pid", str(os.getpid())],
             stdin=subprocess.DEVNULL,
-            env={k: v for k, v in os.environ.items() if not k.startswith("GRADWIRE_")} | variables,
+            env={**os.environ, **variables},
         )
         self.info = server_pb2.GetServerInfoResponse()
 
@@ -95,6 +93,12 @@ class BenchServer:
             self._process.kill()
             self._process.wait()
         self._folder.cleanup()
+
+
+def forget_servers() -> None:
+    """Forgets what the environment says of servers: neither those here nor clients are meant."""
+    for name in [name for name in os.environ if name.startswith("GRADWIRE_")]:
+        del os.environ[name]
 
 
 def free_address() -> str:
