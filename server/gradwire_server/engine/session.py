@@ -74,8 +74,8 @@ class Session:
         series: What its checkpoints are called, those of runs aside.
         version: Another number whenever models or optimizers may have changed but for what is in
             their tensors.
-        turn_until: Until when, by `time.monotonic`, it may do more than one thing in this turn,
-            or wait for its checkpoint.
+        turn_until: Until when, by `time.monotonic`, it may do more than one thing in this turn.
+        wait_until: Until when it may wait in this turn, for its checkpoint.
         drafts: Checkpoints that are being written: copies of what it holds.
         left_out: Why values are gone that its checkpoint had to do without, by handle.
     """
@@ -105,7 +105,7 @@ class Session:
         self.models: dict[str, Model] = {}
         self.failed_seq = self.last_seq = 0
         self.num_steps = 0
-        self.turn_until = 0.0
+        self.turn_until = self.wait_until = 0.0
         self.compiling = compiling
         self.version = 0
         self.budget = Budget(limits.max_session_bytes, self._held)

@@ -292,7 +292,7 @@ class TrainingRun:
 
     def _written(self, session: Session) -> Turns:
         """Waits until no checkpoint is under way."""
-        while not self._saver.is_written(session.turn_until):
+        while not self._saver.is_written(session.wait_until):
             yield self._due(session)
 
     def _finish(self, session: Session) -> Turns:

@@ -96,7 +96,7 @@ def written(session: Session, draft: Draft) -> Generator[None, None, Manifest]:
     """
     writing = Writing(session, draft)
     try:
-        while not writing.wait(session.turn_until):
+        while not writing.wait(session.wait_until):
             yield
     except GeneratorExit:
         writing.abandon()
