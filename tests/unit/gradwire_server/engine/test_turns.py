@@ -117,7 +117,8 @@ def drawn(response: sessions_pb2.ExecuteResponse) -> list[float]:
     return [value.float_value for value in response.values[0].list.values]
 
 
-def test_sessions_take_turns_command_by_command() -> None:
+def test_sessions_take_turns_command_by_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "SHARED_TURN_SECONDS", 0.0)
     bench = Bench()
     for session in (FIRST, SECOND):
         bench.execute(session, DRAW)
@@ -149,16 +150,19 @@ def test_who_is_alone_goes_on_until_its_time_is_up(
     assert sum(times["execute"]["counts"]) == 50, "commands are counted, not turns"
 
 
-def test_who_is_not_alone_does_one_command_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("shared_turn_seconds", "wanted"), [(60.0, 11), (0.0, 20)])
+def test_who_is_not_alone_goes_on_for_a_shorter_time(
+    monkeypatch: pytest.MonkeyPatch, shared_turn_seconds: float, wanted: int
+) -> None:
+    assert engine.SHARED_TURN_SECONDS < engine.TURN_SECONDS
     bench = Bench()
     for session in (FIRST, SECOND):
         bench.execute(session, DRAW)
-    monkeypatch.setattr(engine, "TURN_SECONDS", 60.0)
-    for session in (FIRST, SECOND):
-        bench.send(session, *[run(1) for _ in range(10)])
-    bench.engine.turn()
-    bench.engine.turn()
-    assert not bench.answers.ended[2:]
+    monkeypatch.setattr(engine, "TURN_SECONDS", 0.0)
+    monkeypatch.setattr(engine, "SHARED_TURN_SECONDS", shared_turn_seconds)
+    calls = [bench.send(session, *[run(1) for _ in range(10)]) for session in (FIRST, SECOND)]
+    assert num_turns(bench) == wanted
+    assert bench.answers.ended[-2:] == calls
 
 
 def test_a_tenant_gets_its_share_however_many_sessions_another_floods() -> None:
