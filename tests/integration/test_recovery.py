@@ -20,8 +20,8 @@ SEED = int(os.environ.get("GRADWIRE_KILL_SEED", "0"))
 NUM_KILLS = int(os.environ.get("GRADWIRE_KILLS", "1"))
 """How many kills each test makes; `make test-kill` makes many."""
 
-NUM_STEPS = 1000
-LAST_KILL = 600
+NUM_STEPS = 3000
+LAST_KILL = 1000
 """Up to where runs are killed; they tell of their steps a few times a second."""
 EVALUATION_STEPS = 50
 CHECKPOINT_STEPS = 27
@@ -221,14 +221,16 @@ def test_a_checkpoint_that_was_tampered_with_is_not_used_but_the_one_before(
     ):
         model, run = begin()
         next(event for event in run.events() if event.checkpoint.step)
-        os.kill(Stubs(channel).workers()[0].pid, signal.SIGSTOP)
-        run.refresh()
-        newest = run.checkpoints[-1].removeprefix("checkpoints/")
-        series, number = newest.split("-")
-        folder = tmp_path / "storage" / "checkpoints" / series
-        manifest = folder / f"{number}.json"
-        manifest.write_bytes(manifest.read_bytes().replace(b'"step": ', b'"step": 1'))
-        os.kill(Stubs(channel).workers()[0].pid, signal.SIGKILL)
+        worker = Stubs(channel).workers()[0].pid
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            run.refresh()
+            newest = run.checkpoints[-1].removeprefix("checkpoints/")
+            series, number = newest.split("-")
+            manifest = tmp_path / "storage" / "checkpoints" / series / f"{number}.json"
+            manifest.write_bytes(manifest.read_bytes().replace(b'"step": ', b'"step": 1'))
+        finally:
+            os.kill(worker, signal.SIGKILL)
         run.wait()
 
         assert run.state == "SUCCEEDED"
