@@ -143,7 +143,10 @@ def test_what_can_not_be_kept_is_said(session: Session) -> None:
     model = nn.Linear(2, 2)
     optimizer = optim.SGD(model.parameters(), lr=0.1)
     scheduler = optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 0.9**epoch)
-    with pytest.raises(RequestError, match="can't be part of a checkpoint"):
+    with (
+        pytest.raises(RequestError, match="can't be part of a checkpoint"),
+        pytest.warns(UserWarning, match="holds 1 functions of your program"),
+    ):
         session.checkpoint(scheduler=scheduler)
     with pytest.raises(TypeError, match=r"jobs\[0\] is a builtins.object, which can't be part"):
         session.checkpoint(jobs=[object()])

@@ -167,7 +167,7 @@ def operations_of(
             getattr(owner, name), None if isinstance(method, staticmethod) else subject
         )
         for name, method in vars(owner).items()
-        if not name.startswith("_") and name not in but
+        if not name.startswith("_") and name not in but and not isinstance(method, property)
     }
 
 

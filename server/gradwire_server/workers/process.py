@@ -6,7 +6,6 @@ import importlib
 import json
 import os
 import platform
-import select
 import signal
 import socket
 import sys
@@ -39,9 +38,6 @@ LOOK_SECONDS = 0.0005
 """How long a worker that has something to do computes before it looks for new frames."""
 PROMPT_SECONDS = 0.001
 """Within what time a caller that waits for each answer comes with the next command."""
-LATE_PARTS_SECONDS = 0.3
-"""How soon the first frame comes if somebody waits for the worker, as for one that was just started
-for a program."""
 SMALL_PAYLOAD_BYTES = 64 * 1024
 """Up to here header and payload are joined and sent at once."""
 
@@ -109,12 +105,6 @@ class Connection:
             chunk = self._socket.recv(CHUNK_BYTES)
         self._polling.waited(time.perf_counter() - began)
         return chunk
-
-    def has_more_within(self, seconds: float) -> bool:
-        """Waits until something has arrived, for so long at most; returns whether it has."""
-        waiting = select.poll()
-        waiting.register(self._socket, select.POLLIN)
-        return bool(waiting.poll(seconds * 1000))
 
     def _fill(self, size: int) -> None:
         """Receives straight into the buffer until it holds `size` bytes."""
@@ -244,9 +234,12 @@ def warm_up() -> None:
 def load_late_parts() -> None:
     """Loads torch's compiler, which a few operations use and others do not.
 
-    It takes a second, so this is done only if nobody waits.
+    It takes a second, so the front does not wait for it; no session is to pay for it with its
+    memory, or to be cut off in the midst of it.
     """
     importlib.import_module("torch._dynamo")
+    # An optimizer that has hooks is called as torch calls it.
+    torch.optim.SGD([torch.nn.Parameter(torch.ones(1))]).step()
     _keep_what_is_there()
 
 
@@ -300,8 +293,7 @@ def main(arguments: list[str] | None = None) -> int:
     warm_up()
     connection.send(ready_frame(device))
     try:
-        if not connection.has_more_within(LATE_PARTS_SECONDS):
-            load_late_parts()
+        load_late_parts()
         serve(connection, engine, answers)
     except (EOFError, ConnectionError):
         return 1
