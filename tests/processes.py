@@ -11,8 +11,7 @@ from typing import Any, Self
 
 import grpc
 
-from gradwire.transport.channel import open_channel
-from gradwire.transport.tls import Tls
+from gradwire.transport.tls import Tls, target_of
 from gradwire.v1 import (
     checkpoints_pb2_grpc,
     datasets_pb2_grpc,
@@ -72,7 +71,15 @@ class ServerProcess:
             )
 
     def __enter__(self) -> Self:
-        with open_channel(self.address, self.tls) as channel:
+        # A connection of its own: one that is shared with the channels of an earlier server at this
+        # address would share their waiting, too.
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        target = target_of(self.address)
+        with (
+            grpc.insecure_channel(target, options=options)
+            if self.tls is None
+            else grpc.secure_channel(target, self.tls.credentials(), options=options)
+        ) as channel:
             try:
                 grpc.channel_ready_future(channel).result(START_TIMEOUT_SECONDS)
             except grpc.FutureTimeoutError:
