@@ -1,6 +1,7 @@
 """Which session operations go to: `connect`, and the default that first use makes."""
 
 import os
+from typing import Any
 
 from gradwire.convert import convert
 from gradwire.current import get_session, push_session, sessions_lock
@@ -68,18 +69,13 @@ def connect(
         address, token, ca_file, client_certificate_file, client_key_file
     )
     with sessions_lock:
-        embedded = None
-        if address is None:
-            embedded = _start_embedded()
-            address = embedded.address
-        server = Server(
+        server = _open_server(
             address,
             token=token,
             tls=tls,
             timeout_seconds=timeout_seconds,
             shared_memory=shared_memory,
             compression=compression,
-            embedded=embedded,
         )
         return open_session(server, exact=exact)
 
@@ -110,17 +106,15 @@ def find_server(address: str | None, token: str | None) -> Server:
         return session.server.again()
     address, token, tls = _resolve(address, token, None, None, None)
     with sessions_lock:
-        embedded = None
-        if address is None:
-            embedded = _start_embedded()
-            address = embedded.address
-        return Server(
-            address,
-            token=token,
-            tls=tls,
-            timeout_seconds=DEFAULT_TIMEOUT_SECONDS,
-            embedded=embedded,
-        )
+        return _open_server(address, token=token, tls=tls, timeout_seconds=DEFAULT_TIMEOUT_SECONDS)
+
+
+def _open_server(address: str | None, **options: Any) -> Server:
+    """Returns a connection to a server; to the embedded one if no address is given."""
+    if address is not None:
+        return Server(address, **options)
+    embedded = _start_embedded()
+    return Server(embedded.address, embedded=embedded, **options)
 
 
 def _resolve(

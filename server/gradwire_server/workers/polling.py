@@ -33,8 +33,10 @@ class Polling:
 
     def goes_on(self, began: float) -> bool:
         """Whether to look (again) for what has been waited for since `began`, a `perf_counter`."""
+        if not self._prompt:
+            return False
         now = time.perf_counter()
-        return self._prompt and now - began < self._prompt_seconds and now >= self._crowded_until
+        return now - began < self._prompt_seconds and now >= self._crowded_until
 
     def leave_core(self) -> None:
         """Lets others run, between two looks."""
