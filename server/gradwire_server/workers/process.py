@@ -19,9 +19,7 @@ from gradwire.v1 import server_pb2, sessions_pb2
 from gradwire.v1.regions import claim
 from gradwire_server.access.quotas import Quotas
 from gradwire_server.allocator import keep_freed_memory
-from gradwire_server.engine import hot
 from gradwire_server.engine.compiling import Backend, Builds, CudaGraphs, default_folder
-from gradwire_server.engine.eager import call_untraced_methods_as_they_are
 from gradwire_server.engine.engine import Engine
 from gradwire_server.errors import GradwireError, no_shared_memory
 from gradwire_server.limits import Limits
@@ -219,36 +217,18 @@ def ready_frame(device: torch.device) -> Frame:
     return Frame(kind=FrameKind.READY, method=torch.__version__, payload=worker.SerializeToString())
 
 
-def warm_up() -> None:
+def load_late_parts() -> None:
     """Lets torch start its threads, and load what it loads when a step is first taken.
 
-    No session is to pay for these with its memory, and none of them with its time.
+    That takes a second, so the front does not wait for it. No session is to pay for it with its
+    memory or its time, or to be cut off in the midst of it.
     """
-    call_untraced_methods_as_they_are()
     square = torch.nn.Parameter(torch.ones(512, 512))
     (square @ square).exp().sum().backward()
-    hot.step(torch.optim.SGD([square]))
-    _keep_what_is_there()
-
-
-def load_late_parts() -> None:
-    """Loads torch's compiler, which a few operations use and others do not.
-
-    It takes a second, so the front does not wait for it; no session is to pay for it with its
-    memory, or to be cut off in the midst of it.
-    """
+    torch.optim.SGD([square]).step()
     importlib.import_module("torch._dynamo")
-    # An optimizer that has hooks is called as torch calls it.
-    torch.optim.SGD([torch.nn.Parameter(torch.ones(1))]).step()
-    _keep_what_is_there()
-
-
-def _keep_what_is_there() -> None:
-    """Has what is there by now looked at no more in search for garbage.
-
-    The collection at the end of each session, which gives its memory back, then looks at what came
-    since, and not at a million objects of libraries.
-    """
+    # What is there by now stays. The collection at the end of each session, which gives its memory
+    # back, then looks at what came since, and not at a million objects of libraries.
     gc.collect()
     gc.freeze()
 
@@ -290,7 +270,6 @@ def main(arguments: list[str] | None = None) -> int:
         watch=watchdog.watch,
     )
     configure_logging(options.log_format, options.log_level, engine.log_context)
-    warm_up()
     connection.send(ready_frame(device))
     try:
         load_late_parts()

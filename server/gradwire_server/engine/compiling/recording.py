@@ -54,11 +54,6 @@ class Recording(TorchDispatchMode):
         self._kept: list[torch.Tensor | None] = []
         self._failure = ""
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Returns False: nothing here is traced, and torch would load its compiler to see to it."""
-        return False
-
     def __torch_dispatch__(
         self,
         func: Any,
