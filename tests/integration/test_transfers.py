@@ -16,8 +16,9 @@ from gradwire.current import push_session
 from gradwire.errors import GradwireError
 from gradwire.recorder.transfers import LARGE_BYTES, SHARED_PART_BYTES
 from gradwire.session import Session
+from gradwire.transport.channel import open_channel
 from gradwire.v1.regions import socket_address
-from tests.processes import ServerProcess, free_port
+from tests.processes import ServerProcess, Stubs, free_port
 from tests.proxy import Proxy
 
 MAX_MESSAGE_BYTES = 16 * 1024
@@ -26,6 +27,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "sent": {"shared_memory": False},
     "compressed": {"shared_memory": False, "compression": "zstd"},
 }
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text("ascii")
 DTYPES = [np.float32, np.float64, np.int64, np.uint8, np.bool_, np.complex64, ml_dtypes.bfloat16]
 
 
@@ -178,6 +180,26 @@ def test_a_server_in_another_network_shares_memory_by_a_common_folder(
     ):
         round_trip(np.random.default_rng(2).random(3 * SHARED_PART_BYTES // 8))
         assert shares(session)
+
+
+@pytest.mark.skipif("[never]" in HUGE_PAGES, reason="this system has no huge pages to give")
+def test_a_large_tensor_takes_huge_pages_on_the_worker(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path) as server, gradwire.connect(server.address) as session:
+        gradwire.ones(1).item()
+        before = huge_bytes(server)
+        tensor = gradwire.tensor(np.ones(4 * SHARED_PART_BYTES, np.uint8))
+        assert tensor.sum().item() == 4 * SHARED_PART_BYTES
+        # At both ends there may be less than a page.
+        assert huge_bytes(server) - before > 3 * SHARED_PART_BYTES
+        assert shares(session)
+
+
+def huge_bytes(server: ServerProcess) -> int:
+    """Returns how much memory of the server's worker is in huge pages."""
+    with open_channel(server.address) as channel:
+        pid = Stubs(channel).workers()[0].pid
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("AnonHuge"))
 
 
 def test_the_server_may_share_no_memory(tmp_path: Path) -> None:

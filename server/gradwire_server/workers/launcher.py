@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -17,6 +18,10 @@ from gradwire_server.workers.watchdog import EXIT_STATUS
 WORKER_COMMAND = (sys.executable, "-m", "gradwire_server.workers.process")
 
 _SOCKET_BUFFER_BYTES = 1024 * 1024
+
+_HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
+"""Torch's switch for huge pages, in tensors of 2 MiB and more on the CPU. New memory for one is
+then there in a seventh of the time, which is else several times what copying its elements takes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +99,7 @@ class Launcher:
                     *(("--compile-steps",) if self.compile_steps else ()),
                     stdin=subprocess.DEVNULL,
                     pass_fds=(theirs.fileno(),),
+                    env={_HUGE_PAGES: "1", **os.environ},
                     # A Ctrl-C in the terminal is for the front, which then ends its workers.
                     start_new_session=True,
                 )
