@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from gradwire.errors import GradwireError, LimitError, source_line
@@ -10,7 +10,9 @@ from gradwire.recorder.slots import Slot
 from gradwire.recorder.tape import Location
 from gradwire.transport.channel import status_error
 from gradwire.transport.sharing import Ring
+from gradwire.transport.stream import Answer
 from gradwire.v1 import sessions_pb2, values_pb2
+from gradwire.v1.apart import Piece, field
 
 MAX_COMMANDS = 64
 MAX_BYTES = 1 << 20
@@ -18,6 +20,7 @@ MAX_DELAY_SECONDS = 0.002
 """A message is sent when it has this many commands or bytes, or its first command is this old."""
 MAX_UNANSWERED = 8
 """How many messages are in flight before sending waits for answers."""
+_COMMANDS = (sessions_pb2.ExecuteRequest.COMMANDS_FIELD_NUMBER,)
 COMMAND_BYTES = 64
 HEADER_BYTES = 256
 """At most so many bytes come to the contents of a command, and to those of a message."""
@@ -26,13 +29,13 @@ HEADER_BYTES = 256
 class Stream(Protocol):
     """What carries messages to the server, in order, and answers back."""
 
-    def send(self, request: sessions_pb2.ExecuteRequest) -> None:
-        """Sends a message without waiting."""
+    def send(self, request: sessions_pb2.ExecuteRequest, rest: Sequence[Piece] = ()) -> None:
+        """Sends a message without waiting; `rest`, serialized, comes after it."""
 
     def let_go(self) -> None:
         """Waits a moment until what was sent has left."""
 
-    def receive(self, seq: int) -> sessions_pb2.ExecuteResponse:
+    def receive(self, seq: int) -> Answer:
         """Waits for the answer to the message `seq`, the one after that of the last call."""
         ...
 
@@ -60,15 +63,21 @@ class _Entry(NamedTuple):
         segment: What it makes, if it makes anything.
         program: The handle of the program that it puts, if it puts one.
         num_bytes: About how large it is, rather more than less.
+        rest: What comes after the command, serialized.
     """
 
     command: sessions_pb2.Command
     segment: Segment | None
     program: int | None
     num_bytes: int
+    rest: Sequence[Piece] = ()
+
+    def pieces(self) -> list[Piece]:
+        """Returns the command as a field of its message."""
+        return field(_COMMANDS, self.command.SerializeToString(), *self.rest)
 
 
-Receive = Callable[[sessions_pb2.ExecuteResponse], None]
+Receive = Callable[[Answer], None]
 """Takes what a message is answered with, if all of it was carried out."""
 
 
@@ -139,6 +148,7 @@ class Outbox:
         segment: Segment | None = None,
         num_bytes: int = 0,
         program: int | None = None,
+        rest: Sequence[Piece] = (),
     ) -> None:
         """Puts a command into the next message.
 
@@ -147,11 +157,12 @@ class Outbox:
             segment: What to keep of it.
             num_bytes: About how many bytes its contents have.
             program: The handle of the program it puts.
+            rest: Elements apart from it, as a field of it; they are copied when it is sent.
         """
         if not self._waiting:
             self._first_command_time = time.monotonic()
         num_bytes += COMMAND_BYTES
-        self._waiting.append(_Entry(command, segment, program, num_bytes))
+        self._waiting.append(_Entry(command, segment, program, num_bytes, rest))
         self._num_bytes += num_bytes
 
     def send_if_large(self) -> None:
@@ -191,15 +202,17 @@ class Outbox:
                 return
             last = not self._waiting
             self._seq += 1
+            are_apart = any(entry.rest for entry in entries)
             self._stream.send(
                 sessions_pb2.ExecuteRequest(
                     name=self._name,
                     seq=self._seq,
                     failure_seen_seq=self._failed_seq,
                     acknowledged_seq=self._seq - 1 - len(self._in_flight),
-                    commands=[entry.command for entry in entries],
+                    commands=() if are_apart else [entry.command for entry in entries],
                     delivery=delivery if last else None,
-                )
+                ),
+                [piece for entry in entries for piece in entry.pieces()] if are_apart else (),
             )
             if self.ring is not None:
                 self._sent_position = self.ring.position
@@ -266,7 +279,8 @@ class Outbox:
 
     def _receive(self) -> None:
         message = self._in_flight[0]
-        response = self._stream.receive(message.seq)
+        answer = self._stream.receive(message.seq)
+        response = answer.message
         assert response.seq == message.seq, f"answer {response.seq} to message {message.seq}"
         self._in_flight.popleft()
         self._is_hurried = response.server_stopping
@@ -275,7 +289,7 @@ class Outbox:
         elif response.skipped:
             assert self._failure is not None, "a message was skipped and none had failed"
         elif message.receive is not None:
-            message.receive(response)
+            message.receive(answer)
         if self.ring is not None:
             self.ring.free(message.position)
 

@@ -4,6 +4,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
@@ -15,9 +16,10 @@ from gradwire.recorder.slots import FAILED, PENDING, Remote, Slot, remote_of
 from gradwire.recorder.tape import Location, ProgramCache, ProgramKey, Tape
 from gradwire.recorder.transfers import ELEMENTS, Transfers
 from gradwire.recorder.uploads import Uploads
-from gradwire.recorder.values import decode, tensor_message
+from gradwire.recorder.values import array_of_tensor, decode, tensor_message
 from gradwire.transport.compression import Compression
 from gradwire.transport.sharing import Sharing
+from gradwire.transport.stream import Answer
 from gradwire.types import Size
 from gradwire.v1 import sessions_pb2, values_pb2
 from gradwire.v1.handles import FIRST_SERVER_HANDLE
@@ -163,7 +165,12 @@ class Recorder:
         if any(operation[0] == ELEMENTS for operation in operations):
             return self._transfers.fetch(decode)
         values: list[Any] = []
-        self._outbox.wait(receive=lambda answer: values.extend(map(decode, answer.values)))
+
+        def receive(answer: Answer) -> None:
+            make_array = partial(array_of_tensor, apart=answer.apart)
+            values.extend(decode(value, make_array) for value in answer.message.values)
+
+        self._outbox.wait(receive=receive)
         return values
 
     def put(

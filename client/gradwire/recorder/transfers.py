@@ -7,7 +7,8 @@ not twice.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,9 @@ from gradwire.recorder.outbox import HEADER_BYTES, Outbox, Segment
 from gradwire.recorder.values import dtype_of_array, empty_array, numpy_dtype
 from gradwire.transport.compression import Compression
 from gradwire.transport.sharing import Ring, Sharing
+from gradwire.transport.stream import Answer
 from gradwire.v1 import sessions_pb2, values_pb2
+from gradwire.v1.apart import APART, PUT, WRITE, Piece, data_of, field
 
 LARGE_BYTES = 64 * 1024
 """From here on tensors are shared or compressed rather than sent as they are."""
@@ -104,8 +107,10 @@ class Transfers:
             command = sessions_pb2.Command(
                 put_tensor=sessions_pb2.PutTensor(handle=handle, tensor=tensor)
             )
-            self._fill(command.put_tensor.tensor, _bytes_of(whole))
-            self._add(command, command.put_tensor.tensor, segment)
+            rest = self._fill(command.put_tensor.tensor, _bytes_of(whole), PUT)
+            # The message may be sent when the array has changed.
+            rest = [bytes(piece) for piece in rest]
+            self._add(command, command.put_tensor.tensor, segment, rest)
             return
         command = sessions_pb2.Command(
             begin_tensor=sessions_pb2.BeginTensor(handle=handle, tensor=tensor)
@@ -158,8 +163,8 @@ class Transfers:
             write.handle, write.offset = handle, offset
             write.part.dtype = values_pb2.DATA_TYPE_UINT8
             write.part.shape.append(len(elements))
-            self._fill(write.part, elements)
-            self._add(command, write.part, segment)
+            rest = self._fill(write.part, elements, WRITE)
+            self._add(command, write.part, segment, rest)
             self._outbox.send()
             offset += len(elements)
 
@@ -169,27 +174,41 @@ class Transfers:
             return min(SHARED_PART_BYTES, ring.size_bytes // _PARTS_IN_RING)
         return min(SENT_PART_BYTES, self._most_bytes)
 
-    def _fill(self, tensor: values_pb2.Tensor, elements: memoryview) -> None:
-        """Gives a message its elements."""
+    def _fill(
+        self, tensor: values_pb2.Tensor, elements: memoryview, way: Sequence[int]
+    ) -> Sequence[Piece]:
+        """Gives a message its elements; or returns what has them, to be put after its command.
+
+        Args:
+            tensor: The message.
+            elements: The elements.
+            way: Where in a command they are.
+        """
         if len(elements) >= LARGE_BYTES:
             piece = self._take(len(elements))
             ring = self._outbox.ring
             if piece is not None and ring is not None:
                 ring.write(piece, elements)
                 tensor.region.CopyFrom(piece)
-                return
+                return ()
             if self._compression is not None:
                 compressed = self._compression.compress(elements)
                 if len(compressed) < len(elements):
                     tensor.zstd_data = compressed
-                    return
+                    return ()
+            return field(way, elements)
         tensor.data = bytes(elements)
+        return ()
 
     def _add(
-        self, command: sessions_pb2.Command, tensor: values_pb2.Tensor, segment: Segment
+        self,
+        command: sessions_pb2.Command,
+        tensor: values_pb2.Tensor,
+        segment: Segment,
+        rest: Sequence[Piece],
     ) -> None:
-        in_message = len(tensor.data) or len(tensor.zstd_data)
-        self._outbox.add(command, segment=segment, num_bytes=in_message)
+        in_message = sum(map(len, rest)) or len(tensor.data) or len(tensor.zstd_data)
+        self._outbox.add(command, segment=segment, num_bytes=in_message, rest=rest)
         if tensor.region.size_bytes > SENT_PART_BYTES // 2:
             # The server may fetch it while the next one is copied.
             self._outbox.send()
@@ -247,8 +266,9 @@ class Transfers:
             delivery.region.CopyFrom(offered)
         values: list[Any] = []
 
-        def receive(response: sessions_pb2.ExecuteResponse) -> None:
-            values.extend(decode(value, self._array) for value in response.values)
+        def receive(answer: Answer) -> None:
+            make_array = partial(self._array, apart=answer.apart)
+            values.extend(decode(value, make_array) for value in answer.message.values)
 
         self._held = []
         self._outbox.wait(delivery, receive)
@@ -256,7 +276,9 @@ class Transfers:
             self._read_all()
         return values
 
-    def _array(self, tensor: values_pb2.Tensor) -> "np.ndarray[Any, Any]":
+    def _array(
+        self, tensor: values_pb2.Tensor, apart: Sequence[memoryview]
+    ) -> "np.ndarray[Any, Any]":
         """Returns a writable array for a tensor; its elements are there, or will be read."""
         array = empty_array(tensor)
         if not array.size:
@@ -266,20 +288,25 @@ class Transfers:
         if tensor.WhichOneof("payload") == "held":
             self._held.append(_Held(tensor.held, elements))
         else:
-            self._copy(tensor, elements)
+            self._copy(tensor, apart, elements)
         return array
 
-    def _copy(self, tensor: values_pb2.Tensor, into: "np.ndarray[Any, Any]") -> None:
+    def _copy(
+        self,
+        tensor: values_pb2.Tensor,
+        apart: Sequence[memoryview],
+        into: "np.ndarray[Any, Any]",
+    ) -> None:
         """Copies the elements of a message to where they are wanted."""
         match tensor.WhichOneof("payload"):
-            case "region":
+            case "region" if tensor.region.region != APART:
                 assert self._outbox.ring is not None
                 self._outbox.ring.read(tensor.region, into.data)
             case "zstd_data":
                 assert self._compression is not None
                 self._compression.decompress(tensor.zstd_data, into.data)
             case _:
-                into[:] = np.frombuffer(tensor.data, np.uint8)
+                into[:] = np.frombuffer(data_of(tensor, apart), np.uint8)
 
     def _read_all(self) -> None:
         """Reads what the server keeps, in parts, and lets it forget that."""
@@ -306,11 +333,9 @@ class Transfers:
             self._outbox.send(delivery, self._copier(into))
             self._outbox.raise_error()
 
-    def _copier(
-        self, into: "np.ndarray[Any, Any]"
-    ) -> Callable[[sessions_pb2.ExecuteResponse], None]:
-        def receive(response: sessions_pb2.ExecuteResponse) -> None:
-            self._copy(response.values[-1].tensor, into)
+    def _copier(self, into: "np.ndarray[Any, Any]") -> Callable[[Answer], None]:
+        def receive(answer: Answer) -> None:
+            self._copy(answer.message.values[-1].tensor, answer.apart, into)
 
         return receive
 

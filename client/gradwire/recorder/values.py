@@ -1,7 +1,7 @@
 """Values that come back from the server, as Python and numpy values."""
 
 from collections import namedtuple
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from gradwire.types import (
     dtype,
 )
 from gradwire.v1 import values_pb2
+from gradwire.v1.apart import data_of
 
 
 class Info(NamedTuple):
@@ -95,10 +96,13 @@ def empty_array(tensor: values_pb2.Tensor) -> "np.ndarray[Any, Any]":
     return np.empty(tuple(tensor.shape), numpy_dtype(DTYPE_OF_DATA_TYPE[tensor.dtype]))
 
 
-def array_of_tensor(tensor: values_pb2.Tensor) -> "np.ndarray[Any, Any]":
+def array_of_tensor(
+    tensor: values_pb2.Tensor, apart: Sequence[memoryview] = ()
+) -> "np.ndarray[Any, Any]":
     """Returns a writable array with the elements of a tensor that has them in the message."""
     element = numpy_dtype(DTYPE_OF_DATA_TYPE[tensor.dtype])
-    return np.frombuffer(bytearray(tensor.data), dtype=element).reshape(tuple(tensor.shape))
+    elements = bytearray(data_of(tensor, apart))
+    return np.frombuffer(elements, dtype=element).reshape(tuple(tensor.shape))
 
 
 MakeArray = Callable[[values_pb2.Tensor], "np.ndarray[Any, Any]"]

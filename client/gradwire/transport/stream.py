@@ -4,10 +4,10 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 
@@ -25,14 +25,42 @@ from gradwire.transport.channel import (
     rpc_error,
 )
 from gradwire.transport.tracing import MessageSpan
-from gradwire.v1 import sessions_pb2, sessions_pb2_grpc
+from gradwire.v1 import sessions_pb2
+from gradwire.v1.apart import ANSWER, Piece, split
 
 LET_GO_SECONDS = 0.002
 """How long to wait at most until a message has left."""
 
 log = logging.getLogger(__name__)
 
-_Requests = SimpleQueue[sessions_pb2.ExecuteRequest | None]
+
+class Answer(NamedTuple):
+    """What a message is answered with.
+
+    Attributes:
+        message: The answer, without large elements.
+        apart: Large elements of its tensors; see `apart.data_of`.
+    """
+
+    message: sessions_pb2.ExecuteResponse
+    apart: Sequence[memoryview] = ()
+
+
+class _Sent(NamedTuple):
+    """A message on its way.
+
+    Attributes:
+        seq: Its number.
+        message: The message, or what comes of it before elements that are apart.
+        payload: All of it, serialized, if there are such.
+    """
+
+    seq: int
+    message: sessions_pb2.ExecuteRequest
+    payload: bytes | None
+
+
+_Requests = SimpleQueue[_Sent | None]
 
 
 class ExecuteStream:
@@ -63,18 +91,22 @@ class ExecuteStream:
         on_lost: Callable[[GradwireError], None],
         before_again: Callable[[], None] = lambda: None,
     ) -> None:
-        self._stub = sessions_pb2_grpc.SessionServiceStub(channel)
+        self._execute = channel.stream_stream(
+            "/gradwire.v1.SessionService/Execute",
+            request_serializer=_serialized,
+            response_deserializer=_answer,
+        )
         self._address = address
         self._token = token
         self._timeout_seconds = timeout_seconds
         self._on_lost = on_lost
         self._before_again = before_again
         self._lock = threading.Lock()
-        self._unanswered: deque[sessions_pb2.ExecuteRequest] = deque()
+        self._unanswered: deque[_Sent] = deque()
         self._spans: dict[int, MessageSpan] = {}
         self._requests: _Requests = SimpleQueue()
         self._gone: SimpleQueue[None] = SimpleQueue()
-        self._answers: dict[int, sessions_pb2.ExecuteResponse] = {}
+        self._answers: dict[int, Answer] = {}
         self._wanted_seq = 0
         self._arrivals: SimpleQueue[None] = SimpleQueue()
         self._end: GradwireError | None = None
@@ -85,17 +117,24 @@ class ExecuteStream:
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def send(self, request: sessions_pb2.ExecuteRequest) -> None:
-        """Sends a message without waiting."""
+    def send(self, request: sessions_pb2.ExecuteRequest, rest: Sequence[Piece] = ()) -> None:
+        """Sends a message without waiting.
+
+        Args:
+            request: The message.
+            rest: What comes after it, serialized.
+        """
         span = MessageSpan("gradwire.v1.SessionService/Execute message")
         if span.traceparent:
             request.traceparent = span.traceparent
             self._spans[request.seq] = span
         while not self._gone.empty():
             self._gone.get()
+        payload = b"".join((request.SerializeToString(), *rest)) if rest else None
+        sent = _Sent(request.seq, request, payload)
         with self._lock:
-            self._unanswered.append(request)
-            self._requests.put(request)
+            self._unanswered.append(sent)
+            self._requests.put(sent)
         if self._thread is None:
             self._thread = threading.Thread(target=self._serve, name="gradwire-stream", daemon=True)
             self._thread.start()
@@ -109,7 +148,7 @@ class ExecuteStream:
         with suppress(Empty):
             self._gone.get(timeout=LET_GO_SECONDS)
 
-    def receive(self, seq: int) -> sessions_pb2.ExecuteResponse:
+    def receive(self, seq: int) -> Answer:
         """Waits for the answer to a message; it may be asked for again until the next one is.
 
         Args:
@@ -183,7 +222,7 @@ class ExecuteStream:
         self._end = self._trouble
         self._arrivals.put(None)
 
-    def _first_request(self) -> sessions_pb2.ExecuteRequest | None:
+    def _first_request(self) -> _Sent | None:
         """Waits until there is something to send, and returns it; None if the stream is closed."""
         with self._lock:
             self._requests.put(None)
@@ -197,7 +236,7 @@ class ExecuteStream:
                 return None
         return requests.get()
 
-    def _exchange(self, first: sessions_pb2.ExecuteRequest) -> None:
+    def _exchange(self, first: _Sent) -> None:
         """Sends what is unanswered and what comes, and takes the answers, until the call ends.
 
         Raises:
@@ -207,24 +246,24 @@ class ExecuteStream:
             if self._closed.is_set():
                 return
             # The stream belongs to the trace of the message that it was opened for.
-            traced = (("traceparent", first.traceparent),) if first.traceparent else ()
-            self._call = self._stub.Execute(
+            traceparent = first.message.traceparent
+            traced = (("traceparent", traceparent),) if traceparent else ()
+            self._call = self._execute(
                 self._outgoing(first),
                 metadata=(*call_metadata(self._token), *traced),
             )
         for answer in self._call:
             if self._trouble is not None:
                 self._recover()
-            if answer.seq >= self._wanted_seq:
-                self._answers[answer.seq] = answer
+            seq = answer.message.seq
+            if seq >= self._wanted_seq:
+                self._answers[seq] = answer
                 self._arrivals.put(None)
             # The next server may not have it any more.
-            while self._unanswered and self._unanswered[0].seq <= answer.seq:
+            while self._unanswered and self._unanswered[0].seq <= seq:
                 self._unanswered.popleft()
 
-    def _outgoing(
-        self, first: sessions_pb2.ExecuteRequest
-    ) -> Iterator[sessions_pb2.ExecuteRequest]:
+    def _outgoing(self, first: _Sent) -> Iterator[_Sent]:
         """Yields what is to be sent. A thread of gRPC's asks for the next when one has left."""
         requests, gone = self._requests, self._gone
         yield first
@@ -257,3 +296,12 @@ class ExecuteStream:
         if self._told:
             self._told = False
             log.warning("the server at %s answers again", self._address)
+
+
+def _serialized(sent: _Sent) -> bytes:
+    return sent.message.SerializeToString() if sent.payload is None else sent.payload
+
+
+def _answer(payload: bytes) -> Answer:
+    message, elements = split(payload, ANSWER)
+    return Answer(sessions_pb2.ExecuteResponse.FromString(message), elements)
