@@ -57,6 +57,11 @@ def take_turns(turns: Sequence[tuple[Contender, int]], num_rounds: int) -> list[
 def _warm_up(contender: Contender, burst_seconds: float, least_steps: int) -> int:
     """Runs a contender until nothing is new to it; returns how many steps make a burst."""
     contender.burst(least_steps)
-    step_seconds = sum(contender.burst(least_steps).values())
-    multiples = round(burst_seconds / step_seconds / least_steps)
-    return min(max(multiples, 1) * least_steps, MAX_STEPS)
+    num_steps = least_steps
+    while True:
+        step_seconds = sum(contender.burst(num_steps).values())
+        multiples = max(round(burst_seconds / step_seconds / least_steps), 1)
+        # What begins and ends a burst counts the less for each step, the more steps it has.
+        before, num_steps = num_steps, min(multiples * least_steps, MAX_STEPS)
+        if num_steps <= 2 * before:
+            return num_steps

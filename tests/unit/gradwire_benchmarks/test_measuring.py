@@ -2,22 +2,27 @@ from gradwire_benchmarks.measuring import MAX_STEPS, STEPS, Sample, measure
 
 
 class Recorded:
-    def __init__(self, name: str, seconds: float, turns: list[tuple[str, int]]) -> None:
+    def __init__(
+        self, name: str, seconds: float, turns: list[tuple[str, int]], begin_seconds: float
+    ) -> None:
         self._name = name
         self._seconds = seconds
         self._turns = turns
+        self._begin_seconds = begin_seconds
 
     def burst(self, num_steps: int) -> Sample:
         self._turns.append((self._name, num_steps))
-        return {self._name: self._seconds}
+        return {self._name: self._seconds + self._begin_seconds / num_steps}
 
 
-def run(seconds: float, num_rounds: int) -> tuple[list[tuple[str, int]], list[Sample]]:
+def run(
+    seconds: float, num_rounds: int, begin_seconds: float = 0.0
+) -> tuple[list[tuple[str, int]], list[Sample]]:
     """Returns the turns after warming up, and the samples."""
     turns: list[tuple[str, int]] = []
-    contenders = [Recorded("a", seconds, turns), Recorded("b", seconds, turns)]
+    contenders = [Recorded(name, seconds, turns, begin_seconds) for name in "ab"]
     samples = measure(contenders, num_rounds=num_rounds, burst_seconds=1.0)
-    return turns[2 * len(contenders) :], samples
+    return turns[-num_rounds * len(contenders) :], samples
 
 
 def test_contenders_take_turns_the_other_way_round_in_every_other_round() -> None:
@@ -39,3 +44,10 @@ def test_a_burst_is_neither_too_short_nor_too_long() -> None:
 
     assert {steps for _, steps in slow} == {STEPS}
     assert {steps for _, steps in fast} == {MAX_STEPS}
+
+
+def test_what_begins_and_ends_a_burst_does_not_make_it_short() -> None:
+    turns, _ = run(0.001, 1, begin_seconds=0.2)
+
+    ((_, num_steps), *_) = turns
+    assert 0.75 < 0.2 + num_steps * 0.001 <= 1.0
