@@ -113,7 +113,7 @@ class Stepper:
             GradwireError: The model, the loss or the optimizer failed.
         """
         rate = float(self._optimizer.param_groups[0]["lr"])
-        self._num_samples += len(inputs[0])
+        self._num_samples += inputs[0].shape[0]
         with operation("Train"):
             stepped = self._take(session, inputs, targets, ends_epoch)
         if not math.isfinite(self._losses[-1]):

@@ -149,10 +149,10 @@ class TrainingRun:
                     yield from self._written(session)
                     yield self._rest(session)
                     raise
-                self._saver.is_written(0.0)
-                events = self._due(session)
-                if events or not session.has_time():
-                    yield events
+                # A turn takes less time than passes between two events.
+                if not session.has_time():
+                    self._saver.is_written(0.0)
+                    yield self._due(session)
             yield from self._finish(session)
 
     def close(self, session: Session) -> None:
