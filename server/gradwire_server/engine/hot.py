@@ -13,6 +13,8 @@ import torch
 from torch.nn import _reduction as _Reduction
 from torch.optim import optimizer as _optimizer
 
+from gradwire_server.engine import hot_optimizers
+
 _functional_linear: Callable[..., torch.Tensor] = torch.nn.functional.linear
 _USE_GRAD = _optimizer._use_grad_for_differentiable(lambda: None).__code__
 _kernel_of_mse_loss: Callable[..., torch.Tensor] = torch._C._nn.mse_loss
@@ -80,6 +82,15 @@ def step(optimizer: torch.optim.Optimizer, closure: Callable[[], Any] | None = N
         return optimizer.step(closure) if closure is not None else optimizer.step()
     # What schedulers look at, to warn of being called too early.
     optimizer._opt_called = True  # type: ignore[attr-defined]
+    at_once = hot_optimizers.STEPS.get(type(optimizer))
+    if at_once is not None and closure is None:
+        graded = torch.is_grad_enabled()
+        torch._C._set_grad_enabled(False)
+        try:
+            if at_once(optimizer):
+                return None
+        finally:
+            torch._C._set_grad_enabled(graded)
     return plain(optimizer, closure) if closure is not None else plain(optimizer)
 
 
