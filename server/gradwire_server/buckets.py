@@ -15,6 +15,10 @@ COUNTERS = {
         "outcome",
         "Training steps that were compiled, recorded or checked to that end, or left to torch.",
     ),
+    "replayed_steps": (
+        "outcome",
+        "Training steps that were replayed, recorded or checked to that end, or left to torch.",
+    ),
     "training_steps": ("tenant", "Training steps taken; their rate is steps a second."),
 }
 """What else is counted, by name: what it is counted by, and what it is. Whatever a worker counts

@@ -92,6 +92,7 @@ class Server:
             storage=settings.storage_config,
             log_format=settings.log_format,
             log_level=settings.log_level,
+            replay_steps=settings.replay_steps,
             compile_steps=settings.compile_steps,
             command=worker_command,
         )

@@ -63,6 +63,9 @@ class Settings(BaseSettings):
     resume_runs: bool = Field(
         True, description="Go on with runs that a server on the same storage has left."
     )
+    replay_steps: bool = Field(
+        True, description="Replay training steps that come often, without autograd; exact."
+    )
     compile_steps: bool = Field(
         True, description="Compile training steps that need not be exact and come often."
     )

@@ -19,7 +19,7 @@ from weakref import WeakValueDictionary
 import torch
 
 from gradwire.v1 import values_pb2
-from gradwire_server.engine.effects import STEP_OPERATIONS, STEPS
+from gradwire_server.engine.effects import OPTION_OPERATIONS, STEP_OPERATIONS, STEPS
 from gradwire_server.engine.registry import Registry, Subjects
 from gradwire_server.engine.values import decode_value
 from gradwire_server.errors import GradwireError, Reason, invalid
@@ -90,8 +90,10 @@ class Decoded:
     Attributes:
         num_inputs: How many inputs it takes.
         num_steps: How many training steps it takes.
+        num_backwards: How many losses it calls `backward` of.
         num_bytes: About how many bytes it takes, the tensors that it holds by value included.
         only_tensors: Whether it changes tensors and gradients at most.
+        only_options: Whether it changes these and options of optimizers at most.
         is_shareable: Whether it is the same for all sessions: it refers to no values of one, and
             has no tensors of its own, which an operation could change.
         bound: The values that its handles were bound to.
@@ -132,7 +134,9 @@ class Decoded:
         self.wire = wire
         self.num_inputs = message.num_inputs
         self.num_steps = sum(operation.name in STEPS for operation in message.operations)
+        self.num_backwards = sum(op.name == "torch.Tensor.backward" for op in message.operations)
         self.only_tensors = all(op.name in STEP_OPERATIONS for op in message.operations)
+        self.only_options = all(op.name in OPTION_OPERATIONS for op in message.operations)
         self.is_shareable = True
         self.bound: dict[int, Any] = {}
         self.names = [operation.name for operation in message.operations]

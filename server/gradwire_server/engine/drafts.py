@@ -27,6 +27,7 @@ from gradwire_server.engine.snapshot import (
     UnsupportedError,
     take_snapshots,
 )
+from gradwire_server.engine.spent import restored
 from gradwire_server.errors import GradwireError, Reason
 from gradwire_server.storage import CheckpointStore, Manifest, Part
 from gradwire_server.storage.checkpoints import corrupt, split_name
@@ -220,7 +221,8 @@ def draft_checkpoint(
     """
     try:
         state = {**_state(session), "kept": Optional(kept or {})}
-        snapshot, left_out = take_snapshots(state, session.values, callbacks=parked)
+        values = {handle: restored(value) for handle, value in session.values.items()}
+        snapshot, left_out = take_snapshots(state, values, callbacks=parked)
         for handle in required:
             if handle in left_out:
                 raise UnsupportedError(f"{left_out[handle]}, the value of handle {handle}")

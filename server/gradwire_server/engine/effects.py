@@ -24,3 +24,10 @@ STEP_OPERATIONS = TENSOR_OPERATIONS | {
     *("torch.optim.Optimizer.step", "torch.optim.Optimizer.zero_grad"),
 }
 """What the steps of ordinary loops consist of: these change tensors and gradients at most."""
+
+OPTION_OPERATIONS = STEP_OPERATIONS | {
+    *("gradwire.options", "gradwire.set_option"),
+    "torch.optim.lr_scheduler.LRScheduler.step",
+    "torch.optim.lr_scheduler.LRScheduler.get_last_lr",
+}
+"""These change tensors and gradients, and options of optimizers, at most."""

@@ -17,7 +17,7 @@ from gradwire.v1 import server_pb2
 from gradwire_server.access.quotas import Quotas
 from gradwire_server.calls import log_name, trace_id
 from gradwire_server.engine.ceiling import Ceiling
-from gradwire_server.engine.compiling import Backend, Compiling
+from gradwire_server.engine.compiling import Backend, Compiling, Replays
 from gradwire_server.engine.decoding import KnownPrograms
 from gradwire_server.engine.device_figures import device_figures
 from gradwire_server.engine.figures import Figures, Timing
@@ -68,6 +68,7 @@ class Engine:
         limits: The limits in force.
         quotas: The quotas in force; those among `limits` if none are given.
         backend: What makes steps fast that need not be exact; none are if it is None.
+        replays: Whether steps that must be exact are replayed when they come again and again.
         storage: Where durable data is.
         answers: Where answers go.
         watch: Makes a block that is interrupted with an error if it takes too long.
@@ -82,6 +83,7 @@ class Engine:
         answers: Answers,
         quotas: Quotas | None = None,
         backend: Backend | None = None,
+        replays: bool = True,
         watch: Watch = nullcontext,
     ) -> None:
         self._device = device
@@ -93,8 +95,11 @@ class Engine:
         self._shared = Queue(None)
         self._ready = Turns()
         self._figures = Figures()
-        counts = self._figures.counters["compiled_steps"]
-        self._compiling = None if backend is None else Compiling(backend, counts)
+        counters = self._figures.counters
+        self._compiling = None
+        if backend is not None:
+            self._compiling = Compiling(backend, counters["compiled_steps"])
+        self._replaying = Compiling(Replays(), counters["replayed_steps"]) if replays else None
         self._quotas = quotas or Quotas(limits)
         self._holdings = Holdings(self._quotas)
         self._known: WeakValueDictionary[str, KnownPrograms] = WeakValueDictionary()
@@ -129,6 +134,7 @@ class Engine:
             quotas=self._quotas,
             exact=exact,
             compiling=self._compiling,
+            replaying=self._replaying,
             known=self._known.setdefault(tenant, KnownPrograms()),
         )
         self._queues[session_id] = Queue(session, tenant)

@@ -14,9 +14,10 @@ from gradwire_server.errors import GradwireError, Reason
 QUICK_BYTES = 16 * 1024 * 1024
 """What is surely smaller than this is not worth a dry run."""
 MAX_ITEMSIZE = 16
-_OBJECT_BYTES = 256
+OBJECT_BYTES = 256
+"""About what a Python object takes."""
 _MODULE_BYTES = 4096
-"""About what a Python object, and what a module takes beside its tensors."""
+"""About what a module takes beside its tensors."""
 
 _STEPPED = frozenset({"torch.arange", "torch.range"})
 """Factories that make the more elements the smaller an argument is."""
@@ -163,18 +164,20 @@ def _object_bytes(value: Any) -> int:
             for module in value.modules()
         )
     if isinstance(value, dict):
-        return _OBJECT_BYTES + sum(_object_bytes(element) for element in value.values())
+        return OBJECT_BYTES + sum(_object_bytes(element) for element in value.values())
     if isinstance(value, list | tuple):
-        return _OBJECT_BYTES + sum(map(_object_bytes, value))
+        return OBJECT_BYTES + sum(map(_object_bytes, value))
     if isinstance(value, str):
-        return _OBJECT_BYTES + len(value)
-    return _OBJECT_BYTES
+        return OBJECT_BYTES + len(value)
+    return OBJECT_BYTES
 
 
 def _bytes_of(value: Any) -> int:
     if isinstance(value, torch.Tensor):
         storage = storage_of(value)
-        return _OBJECT_BYTES + (0 if storage is None else storage.nbytes())
+        return OBJECT_BYTES + (0 if storage is None else storage.nbytes())
+    if isinstance(value, Measured) and not isinstance(value, torch.nn.Module):
+        return value.num_bytes
     return held_bytes([value])
 
 

@@ -1,6 +1,7 @@
 """Programs of a session."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
@@ -11,6 +12,8 @@ from gradwire_server.engine.failures import operation_failure
 from gradwire_server.engine.memory import Measured
 from gradwire_server.engine.snapshot import register
 from gradwire_server.errors import GradwireError
+
+NO_OTHERS: Mapping[int, Any] = MappingProxyType({})
 
 
 class ProgramContext(Protocol):
@@ -50,7 +53,9 @@ class Program(Measured):
     Attributes:
         num_inputs: How many inputs it takes.
         num_steps: How many training steps it takes.
+        num_backwards: How many losses it calls `backward` of.
         only_tensors: Whether it changes tensors and gradients at most.
+        only_options: Whether it changes these and options of optimizers at most.
         prepared: What runs it faster, by wanted results; whoever does that keeps it here.
 
     Raises:
@@ -78,9 +83,19 @@ class Program(Measured):
         return self._decoded.num_steps
 
     @property
+    def num_backwards(self) -> int:
+        """How many losses it calls `backward` of."""
+        return self._decoded.num_backwards
+
+    @property
     def only_tensors(self) -> bool:
         """Whether it changes tensors and gradients at most."""
         return self._decoded.only_tensors
+
+    @property
+    def only_options(self) -> bool:
+        """Whether it changes tensors, gradients and options of optimizers at most."""
+        return self._decoded.only_options
 
     @property
     def num_bytes(self) -> int:
@@ -172,10 +187,17 @@ class Program(Measured):
         """
         return self._decoded.registers(inputs, None, self._subjects)
 
-    def results(self, registers: list[Any], wanted: tuple[int, ...]) -> list[Any]:
-        """Returns the wanted results, which are in registers."""
+    def results(
+        self, registers: list[Any], wanted: tuple[int, ...], others: Mapping[int, Any] = NO_OTHERS
+    ) -> list[Any]:
+        """Returns the wanted results, which are in registers, or for some of those in `others`."""
         results = self._decoded.results
-        return [registers[results[index]] for index in wanted]
+        if not others:
+            return [registers[results[index]] for index in wanted]
+        return [
+            others[target] if target in others else registers[target]
+            for target in (results[index] for index in wanted)
+        ]
 
     def execute(self, code: Code, registers: list[Any], wanted: tuple[int, ...]) -> None:
         """Runs some of the instructions.

@@ -25,6 +25,7 @@ from gradwire_server.engine.programs import OperationError, Program
 from gradwire_server.engine.random_state import RandomState
 from gradwire_server.engine.regions import Regions
 from gradwire_server.engine.registry import Registry, Subjects
+from gradwire_server.engine.spent import Spent, restored
 from gradwire_server.engine.values import (
     copy_tensor,
     decode_tensor,
@@ -62,6 +63,7 @@ class Session:
         quotas: The quotas in force; those among `limits` if none are given.
         exact: Whether its training steps are torch's own, to the last bit.
         compiling: What compiles steps that need not be exact.
+        replaying: What replays steps that must be.
         known: The programs that the tenant's sessions have, to be shared with them.
 
     Attributes:
@@ -72,8 +74,8 @@ class Session:
         delivery: Where the results of the command in progress go.
         runs: Its runs that have not ended, by name.
         series: What its checkpoints are called, those of runs aside.
-        version: Another number whenever models or optimizers may have changed but for what is in
-            their tensors.
+        version: Another number whenever models, or optimizers if it is not exact, may have changed
+            but for what is in their tensors.
         turn_until: Until when, by `time.monotonic`, it may do more than one thing in this turn.
         wait_until: Until when it may wait in this turn, for its checkpoint.
         drafts: Checkpoints that are being written: copies of what it holds.
@@ -91,6 +93,7 @@ class Session:
         quotas: Quotas | None = None,
         exact: bool = True,
         compiling: "Compiling | None" = None,
+        replaying: "Compiling | None" = None,
         known: KnownPrograms | None = None,
     ) -> None:
         self.name = name
@@ -114,8 +117,9 @@ class Session:
         self._parts = Parts(device, self.regions, self.budget)
         self._intrinsics = Intrinsics(device, self.budget)
         self._run_fast = None
-        if compiling is not None and not exact:
-            self._run_fast = compiling.programs(device, self._intrinsics.close_contexts)
+        fast = replaying if exact else compiling
+        if fast is not None:
+            self._run_fast = fast.programs(device, self._intrinsics.close_contexts)
         self._callables = Callables(device, lambda name, path: self.registry.resolve(name, path))  # noqa: PLW0108  # not there yet
         self.registry = Registry(
             OWN_OPERATIONS,
@@ -184,7 +188,10 @@ class Session:
             GradwireError: HANDLE_NOT_FOUND.
         """
         try:
-            return self.values[handle]
+            value = self.values[handle]
+            if type(value) is Spent:
+                value = self.values[handle] = value.tensor()
+            return value
         except KeyError:
             if handle in self.left_out:
                 raise GradwireError(
@@ -367,6 +374,9 @@ class Session:
         except KeyError as error:
             self.value(error.args[0], "run_program.inputs")
             raise
+        for index, value in enumerate(inputs):
+            if type(value) is Spent:
+                inputs[index] = self.value(command.inputs[index], "run_program.inputs")
         if len(command.keep) != len(command.keep_handles):
             raise invalid(
                 "run_program.keep_handles",
@@ -379,7 +389,7 @@ class Session:
                 results = program.run(inputs, wanted)
             else:
                 results = self._run_fast(program, inputs, wanted, self.version)
-            if not program.only_tensors:
+            if not program.only_tensors and not (self.exact and program.only_options):
                 self.version += 1
         except OperationError as failure:
             kept = [
@@ -401,7 +411,7 @@ class Session:
         if len(wanted) == num_kept:
             return ()
         try:
-            return self.encode(results[num_kept:])
+            return self.encode([restored(value) for value in results[num_kept:]])
         except Exception as error:
             raise operation_failure(error, "run_program.fetch") from error
 

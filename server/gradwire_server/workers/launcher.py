@@ -58,6 +58,7 @@ class Launcher:
         storage: Where durable data is.
         log_format: ``json`` or ``text``.
         log_level: Such as ``info``.
+        replay_steps: Whether workers replay steps that must be exact.
         compile_steps: Whether workers compile steps that need not be exact.
         command: What runs a worker; the options are appended.
     """
@@ -67,6 +68,7 @@ class Launcher:
     storage: StorageConfig
     log_format: str = "text"
     log_level: str = "info"
+    replay_steps: bool = True
     compile_steps: bool = True
     command: Sequence[str] = WORKER_COMMAND
 
@@ -96,6 +98,7 @@ class Launcher:
                     *("--storage", json.dumps(asdict(self.storage))),
                     *("--log-format", self.log_format),
                     *("--log-level", self.log_level),
+                    *(("--replay-steps",) if self.replay_steps else ()),
                     *(("--compile-steps",) if self.compile_steps else ()),
                     stdin=subprocess.DEVNULL,
                     pass_fds=(theirs.fileno(),),

@@ -242,6 +242,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--limits", type=json.loads, required=True, help="Limits as JSON")
     parser.add_argument("--tenants", type=json.loads, default={}, help="their own limits, as JSON")
     parser.add_argument("--storage", type=json.loads, required=True, help="StorageConfig as JSON")
+    parser.add_argument("--replay-steps", action="store_true", help="replay exact steps")
     parser.add_argument("--compile-steps", action="store_true", help="compile steps")
     parser.add_argument("--log-format", choices=("json", "text"), default="text")
     parser.add_argument("--log-level", default="info")
@@ -267,6 +268,7 @@ def main(arguments: list[str] | None = None) -> int:
         storage=Storage(StorageConfig(**options.storage)),
         answers=answers,
         backend=backend,
+        replays=options.replay_steps,
         watch=watchdog.watch,
     )
     configure_logging(options.log_format, options.log_level, engine.log_context)

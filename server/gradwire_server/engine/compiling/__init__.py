@@ -8,7 +8,17 @@ from gradwire_server.engine.compiling.builds import Builds
 from gradwire_server.engine.compiling.compiling import Compiling
 from gradwire_server.engine.compiling.cuda_graphs import CudaGraphs
 from gradwire_server.engine.compiling.packages import default_folder
+from gradwire_server.engine.compiling.replays import Replays
 from gradwire_server.engine.compiling.step import Backend, Step
 from gradwire_server.engine.compiling.watched import Watched
 
-__all__ = ["Backend", "Builds", "Compiling", "CudaGraphs", "Step", "Watched", "default_folder"]
+__all__ = [
+    "Backend",
+    "Builds",
+    "Compiling",
+    "CudaGraphs",
+    "Replays",
+    "Step",
+    "Watched",
+    "default_folder",
+]

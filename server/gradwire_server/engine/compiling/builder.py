@@ -11,7 +11,6 @@ import operator
 import os
 import sys
 import threading
-from operator import attrgetter
 from pathlib import Path
 
 import torch
@@ -31,7 +30,7 @@ def to_module(graph: Graph) -> fx.GraphModule:
     values = {number: made.placeholder(f"v{number}") for number in graph.inputs}
     for node in graph.nodes:
         call = made.call_function(
-            attrgetter(node.name)(torch.ops),
+            node.overload,
             tuple(decode(argument, values) for argument in node.args),
             {name: decode(argument, values) for name, argument in node.kwargs.items()},
         )

@@ -38,6 +38,8 @@ class Builds:
         command: What compiles; the options are appended.
     """
 
+    exact = False
+
     def __init__(
         self, folder: Path, *, num_threads: int, command: Sequence[str] = BUILDER_COMMAND
     ) -> None:

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from gradwire_server.engine.compiling.graph import UnrecordableError
 from gradwire_server.engine.compiling.recording import Rate, Recording, memory_of
+from gradwire_server.engine.compiling.simplifying import simplify
+from gradwire_server.engine.spent import Spent, SpentGraph
 
 _CONSTANTS = (bool, int, float, str, type(None), torch.dtype, torch.device, torch.Size)
 
@@ -25,6 +27,7 @@ class Captured:
         wanted: How to come by each wanted result.
         gradients: The parameters whose gradient it sets, each with the index of an output; None if
             it clears it.
+        fresh: Those that must have no gradient before the step: it would be added to.
         ok: The index of the output that says whether it changed anything; None if it always does.
         draws: Whether it draws random numbers.
     """
@@ -36,28 +39,36 @@ class Captured:
     rates: tuple[Rate, ...]
     wanted: "tuple[Result, ...]"
     gradients: tuple[tuple[torch.Tensor, int | None], ...]
+    fresh: tuple[torch.Tensor, ...]
     ok: int | None
     draws: bool
 
     def results(self, inputs: Sequence[Any], outputs: Sequence[torch.Tensor]) -> list[Any]:
-        """Returns the wanted results."""
+        """Returns the wanted results; of tensors whose graph is used up, `Spent` ones."""
         return [
-            outputs[result.output]
-            if result.output is not None
-            else result.value
-            if result.taken is None
-            else inputs[result.taken]
-            for result in self.wanted
+            (outputs[output] if graph is None else Spent(outputs[output], graph))
+            if output is not None
+            else value
+            if taken is None
+            else inputs[taken]
+            for output, taken, value, graph in self.wanted
         ]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """How to come by a wanted result: an output, one of the step's inputs, or always this value."""
+class Result(NamedTuple):
+    """How to come by a wanted result.
+
+    Attributes:
+        output: The output that it is.
+        taken: If it is none, the input of the step that it is.
+        value: If it is neither, what it always is.
+        graph: The graph of the output, if that is to be known.
+    """
 
     output: int | None = None
     taken: int | None = None
     value: Any = None
+    graph: SpentGraph | None = None
 
 
 class Capturing:
@@ -68,6 +79,7 @@ class Capturing:
         inputs: What the step worked on that is different each time.
         known: The other tensors that it may have worked on.
         rates: The learning rates that it may have worked with.
+        exact: Whether it is to be replayed rather than compiled.
     """
 
     def __init__(
@@ -76,8 +88,10 @@ class Capturing:
         inputs: Sequence[Any],
         known: Sequence[torch.Tensor],
         rates: Sequence[Rate],
+        *,
+        exact: bool,
     ) -> None:
-        recording.require_complete()
+        self._exact = exact
         self._recording = recording
         self._graph = recording.graph
         self._rates = [rate for rate in rates if recording.number(rate.tensor) is not None]
@@ -117,13 +131,15 @@ class Capturing:
         Raises:
             UnrecordableError: It does what a compiled step can't.
         """
-        results = tuple(self._result(value) for value in wanted)
-        outputs = [
-            (parameter, None if parameter.grad is None else self._output(parameter.grad))
-            for parameter, before in gradients
-            if self._changed(parameter, before)
-        ]
-        self._require_apart()
+        changed = [(p, before) for p, before in gradients if self._changed(p, before)]
+        leaves = tuple(parameter for parameter, _ in changed if parameter.grad is not None)
+        results = tuple(self._result(value, leaves) for value in wanted)
+        outputs = [(p, None if p.grad is None else self._output(p.grad)) for p, _ in changed]
+        if self._exact:
+            # Results that share memory do so again, as the same operations make them.
+            simplify(self._recording, self._graph.outputs)
+        else:
+            self._require_apart()
         ok = self._ok(results[-1] if guarded else None)
         return Captured(
             graph_json=self._graph.to_json(),
@@ -133,6 +149,7 @@ class Capturing:
             rates=tuple(self._rates),
             wanted=results,
             gradients=tuple(outputs),
+            fresh=tuple(p for p, before in changed if before is None and p.grad is not None),
             ok=ok,
             draws=self._recording.draws,
         )
@@ -174,7 +191,7 @@ class Capturing:
             if memory.count(memory_of(self._fixed[number])) > 1:
                 raise UnrecordableError("it changes memory that several tensors share")
 
-    def _result(self, value: Any) -> Result:
+    def _result(self, value: Any, leaves: Sequence[torch.Tensor]) -> Result:
         if isinstance(value, _CONSTANTS):
             return Result(value=value)
         if not isinstance(value, torch.Tensor):
@@ -184,7 +201,10 @@ class Capturing:
             return Result(taken=self._taken[number])
         if number in self._fixed:
             return Result(value=value)
-        return Result(output=self._output(value))
+        graph = None
+        if self._exact and value.grad_fn is not None:
+            graph = SpentGraph(type(value.grad_fn).__name__, _why_spent(value, leaves), leaves)
+        return Result(output=self._output(value), graph=graph)
 
     def _output(self, value: torch.Tensor) -> int:
         number = self._recording.number(value)
@@ -209,3 +229,17 @@ class Capturing:
             if where in memory:
                 raise UnrecordableError("results of it share memory")
             memory.add(where)
+
+
+def _why_spent(value: torch.Tensor, leaves: Sequence[torch.Tensor]) -> str:
+    """Returns what torch says if there is another backward through a graph.
+
+    Raises:
+        UnrecordableError: It says nothing, as a graph that saved no tensors can be used again.
+    """
+    try:
+        torch.autograd.grad(value, leaves, torch.zeros_like(value), allow_unused=True)
+    except RuntimeError as error:
+        if "a second time" in str(error):
+            return str(error)
+    raise UnrecordableError("there could be another backward through the graph of a result")

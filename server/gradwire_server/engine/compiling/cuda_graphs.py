@@ -24,6 +24,8 @@ class CudaGraphs:
         is_available: Returns whether there is a GPU.
     """
 
+    exact = False
+
     def __init__(
         self,
         *,

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -59,6 +60,11 @@ class Node:
     kwargs: dict[str, Any]
     results: list[int | None]
     single: bool = True
+
+    @property
+    def overload(self) -> Any:
+        """The operation, as `torch.ops` has it."""
+        return attrgetter(self.name)(torch.ops)
 
 
 @dataclass(kw_only=True)

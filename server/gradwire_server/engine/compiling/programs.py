@@ -12,7 +12,10 @@ from gradwire_server.engine.compiling.step import Backend, Step
 from gradwire_server.engine.compiling.watched import Watched
 from gradwire_server.engine.effects import STEP_OPERATIONS
 from gradwire_server.engine.programs import Program
+from gradwire_server.engine.spent import Spent
 
+VALUE_OPERATIONS = frozenset({"torch.Tensor.item", "torch.Tensor.detach"})
+"""The operations that do the same whether or not a tensor has a graph."""
 MAX_PREPARED = 8
 """For how many sets of wanted results a program has its step prepared."""
 
@@ -38,6 +41,7 @@ class ProgramSteps:
         self._device = device
         self._counts = counts
         self.close_contexts = close_contexts
+        self.exact = backend.exact
 
     def run(
         self, program: Program, inputs: Sequence[Any], wanted: tuple[int, ...], version: int
@@ -50,7 +54,7 @@ class ProgramSteps:
             wanted: Which results are wanted.
             version: As for `Step.take`.
         """
-        if not program.num_steps:
+        if not program.num_backwards or (program.num_steps == 0 and not self.exact):
             return program.run(inputs, wanted)
         part: _StepPart | None = program.prepared.get(wanted)
         if part is None:
@@ -59,17 +63,26 @@ class ProgramSteps:
             part = program.prepared[wanted] = _StepPart(program, wanted, self)
         return part.run(inputs, version) if part.is_possible else program.run(inputs, wanted)
 
-    def step(self, values: Sequence[Any], on_gone: Callable[[], None]) -> Step:
-        """Returns a step that works on the modules and optimizers among some values."""
+    def step(
+        self, given: Sequence[Any], constants: Sequence[Any], on_gone: Callable[[], None]
+    ) -> Step:
+        """Returns a step that works on the modules and optimizers among some values.
+
+        Args:
+            given: What may be something else the next time.
+            constants: What is always the same.
+            on_gone: Called when nobody else holds one of them any more.
+        """
+        values = [*given, *constants]
         tensors = [
-            value
-            for value in values
-            if isinstance(value, torch.Tensor) and value.requires_grad and value.is_leaf
+            *(v for v in given if isinstance(v, torch.Tensor) and v.requires_grad and v.is_leaf),
+            *(v for v in constants if isinstance(v, torch.Tensor)),
         ]
         watched = Watched(
             [value for value in values if isinstance(value, torch.nn.Module)],
             [value for value in values if isinstance(value, torch.optim.Optimizer)],
             tensors,
+            steps=not self.exact,
             on_gone=on_gone,
         )
         return Step(watched, self._backend, self._device, self._counts, what="program")
@@ -79,7 +92,8 @@ class _StepPart:
     """The operations of a program that are a training step, and those before and after it.
 
     The step ends with the last step of an optimizer, and begins after whatever changes more than
-    tensors before that, such as a scheduler.
+    tensors before that, such as a scheduler. If it is to be exact, it ends before, with the last
+    backward, as optimizers compute with numbers that are others in each step.
 
     Attributes:
         is_possible: Whether there is such a part.
@@ -92,19 +106,24 @@ class _StepPart:
         self._step: Step | None = None
         self._objects: tuple[int, ...] = ()
         code, names = program.code(wanted), program.names
-        end = 1 + max(
-            (i for i, n in enumerate(names) if n == "torch.optim.Optimizer.step"), default=-1
-        )
-        others = [i for i, name in enumerate(names[:end]) if name and name not in STEP_OPERATIONS]
+        last = _BACKWARD if steps.exact else _STEP
+        end = 1 + max((i for i, name in enumerate(names) if name == last), default=-1)
+        allowed = STEP_OPERATIONS - {_STEP} if steps.exact else STEP_OPERATIONS
+        others = [i for i, name in enumerate(names[:end]) if name and name not in allowed]
         begin = 1 + max(others, default=-1)
         self._before, self._part, self._after = code[:begin], code[begin:end], code[end:]
         names = names[begin:end]
-        self._backwards = {i for i, name in enumerate(names) if name == "torch.Tensor.backward"}
-        self.is_possible = "torch.Tensor.backward" in names and _is_balanced(names)
+        self._backwards = {i for i, name in enumerate(names) if name == _BACKWARD}
         targets = {target for target, _, _, _ in self._part}
+        losses = {r for i in self._backwards for r in program.reads(begin + i, begin + i + 1)}
+        self.is_possible = bool(losses) and losses <= targets and _is_balanced(names)
         dead = {register for _, _, _, registers in self._part for register in registers}
         self._live = [target for target, _, _, _ in self._part if target not in dead]
         given = {*range(program.num_inputs), *(target for target, _, _, _ in self._before)}
+        looked_at = [
+            i for i, n in enumerate(program.names) if i >= end and n not in VALUE_OPERATIONS
+        ]
+        self._looked_at = {r for i in looked_at for r in program.reads(i, i + 1)}
         self._reads = sorted(program.reads(begin, end) & given - targets)
 
     def run(self, inputs: Sequence[Any], version: int) -> list[Any]:
@@ -113,23 +132,35 @@ class _StepPart:
         registers = program.registers(inputs)
         program.execute(self._before, registers, wanted)
         given = [registers[index] for index in self._reads]
-        results = self._step_for(given).take(given, version, lambda: self._take(registers.copy()))
+        results = None
+        if not torch.is_anomaly_enabled():
+            step = self._step_for(given)
+            results = step.take(given, version, lambda: self._take(registers.copy()))
         if results is None:
             program.execute(self._part, registers, wanted)
-        else:
-            for target, result in zip(self._live, results, strict=True):
+            program.execute(self._after, registers, wanted)
+            return program.results(registers, wanted)
+        spent: dict[int, Spent] = {}
+        for target, result in zip(self._live, results, strict=True):
+            if type(result) is not Spent:
                 registers[target] = result
+            elif target in self._looked_at:
+                registers[target] = result.tensor()
+            else:
+                registers[target] = result.elements
+                spent[target] = result
         program.execute(self._after, registers, wanted)
-        return program.results(registers, wanted)
+        return program.results(registers, wanted, spent)
 
     def _step_for(self, given: Sequence[Any]) -> Step:
         """Returns the step for the modules and optimizers among some values."""
         objects = tuple([id(value) for value in given if not isinstance(value, torch.Tensor)])
         if self._step is None or objects != self._objects:
-            values = [*given, *self._program.constants]
-            for value in [each for each in values if isinstance(each, Program)]:
-                values += value.constants
-            self._step, self._objects = self._steps.step(values, self._forget), objects
+            constants = self._program.constants
+            for value in [each for each in (*given, *constants) if isinstance(each, Program)]:
+                constants += value.constants
+            self._step = self._steps.step(given, constants, self._forget)
+            self._objects = objects
         return self._step
 
     def _forget(self) -> None:
@@ -144,7 +175,8 @@ class _StepPart:
         Raises:
             UnrecordableError: Autograd goes beyond the step, or could do so later.
         """
-        graphs = {v.grad_fn for v in registers if isinstance(v, torch.Tensor) and v.grad_fn}
+        # Nodes are numbered as they are made; those of leaves come after all others.
+        first_of_step = torch._C._autograd._get_sequence_nr()
         used: set[Any] = set()
         try:
             for index, (target, call, arguments, dead) in enumerate(self._part):
@@ -153,7 +185,7 @@ class _StepPart:
                     if call is not hot.backward or len(given) != 1:
                         raise UnrecordableError("its backward is given more than a loss")
                     _collect(given[0].grad_fn, used)
-                    if used & graphs:
+                    if any(node._sequence_nr() < first_of_step for node in used):
                         raise UnrecordableError(
                             "its backward goes on into what was computed before"
                         )
@@ -165,9 +197,16 @@ class _StepPart:
             raise
         results = [registers[target] for target in self._live]
         for result in results:
-            if isinstance(result, torch.Tensor) and result.grad_fn not in {None, *used}:
+            if not isinstance(result, torch.Tensor) or result.grad_fn is None:
+                continue
+            if result.grad_fn not in used:
                 raise UnrecordableError("its graph is used after it, for another backward")
+            if result.retains_grad:
+                raise UnrecordableError("a result of it keeps its gradient")
         return results
+
+
+_BACKWARD, _STEP = "torch.Tensor.backward", "torch.optim.Optimizer.step"
 
 
 def _is_balanced(names: Sequence[str]) -> bool:

@@ -1,5 +1,6 @@
 """Recording a step: it is taken once, and every operation below autograd is written down."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -34,6 +35,11 @@ class Recording(TorchDispatchMode):
 
     Tensors that were there before are the inputs of the graph, in the order of their first use.
 
+    Args:
+        compiled: Whether the graph is to be compiled. Compiled code checks no indices; the graph
+            then does.
+        limit_bytes: How much memory may be held by it: all tensors of the step.
+
     Attributes:
         graph: What ran; complete after the block.
         external: The tensors that are inputs, by value number.
@@ -41,8 +47,10 @@ class Recording(TorchDispatchMode):
         out_of_range: The values that are true if an index is out of range.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, compiled: bool, limit_bytes: float = math.inf) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._compiled = compiled
+        self._room_bytes = limit_bytes
         self.graph = Graph()
         self.external: dict[int, torch.Tensor] = {}
         self.draws = False
@@ -52,6 +60,10 @@ class Recording(TorchDispatchMode):
         self._written: set[int] = set()
         # A tensor that is gone could leave its identity to another.
         self._kept: list[torch.Tensor | None] = []
+        # Where the memory of tensors begins that were there before, and of others.
+        self._given: set[int] = set()
+        self._made: set[int] = set()
+        self._before: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._failure = ""
 
     def __torch_dispatch__(
@@ -66,22 +78,26 @@ class Recording(TorchDispatchMode):
         kwargs = kwargs or {}
         if func in _HONEST and args[_RUNNING_MEAN] is not None:
             func = _HONEST[func]
+        if func._schema.is_mutable:
+            self._note_written(func, args, kwargs)
         if self._failure or func.namespace == "profiler":
             return func(*args, **kwargs)
         try:
             self._require_possible(func, args)
             given = [encode(argument, self._number) for argument in args]
-            if func in CHECKED:
+            if self._compiled and func in CHECKED:
                 self._check_indices(CHECKED[func], args, given)
             named = {name: encode(argument, self._number) for name, argument in kwargs.items()}
         except UnrecordableError as error:
             # The step goes on: it is a step like others.
-            self._failure = str(error)
+            self._fail(str(error))
             return func(*args, **kwargs)
-        if func._schema.is_mutable:
-            self._note_written(func, args, kwargs)
         result = func(*args, **kwargs)
         results = result if isinstance(result, list | tuple) else [result]
+        self._room_bytes -= sum(t.nbytes for t in results if isinstance(t, torch.Tensor))
+        if self._room_bytes < 0:
+            self._fail("its tensors take too much memory to hold them all at once")
+            return result
         self.graph.nodes.append(
             Node(
                 name=f"{func.namespace}.{func.__name__}",
@@ -102,6 +118,12 @@ class Recording(TorchDispatchMode):
     def mutated(self) -> list[int]:
         """The inputs that were changed in place, by value number."""
         return [n for n, tensor in self.external.items() if memory_of(tensor) in self._written]
+
+    def undo(self) -> None:
+        """Puts back what was in tensors that were changed in place."""
+        with torch.no_grad():
+            for tensor, copy in reversed(self._before):
+                tensor.copy_(copy)
 
     def require_complete(self) -> None:
         """Raises UnrecordableError if not all of the step is in the graph."""
@@ -146,7 +168,7 @@ class Recording(TorchDispatchMode):
         given[indexing.index] = {"value": self._checked[key]}
 
     def _require_possible(self, func: Any, args: tuple[Any, ...]) -> None:
-        if is_unsafe(func, args):
+        if self._compiled and is_unsafe(func, args):
             raise UnrecordableError(f"native code of {func} could end the worker")
         if func.namespace != "aten":
             raise UnrecordableError(f"{func} is no operation of ATen")
@@ -156,6 +178,12 @@ class Recording(TorchDispatchMode):
             raise UnrecordableError(f"it has more than {MAX_NODES} operations")
         self.draws |= torch.Tag.nondeterministic_seeded in func.tags
 
+    def _fail(self, why: str) -> None:
+        self._failure = why
+        self._kept.clear()
+        self._numbers.clear()
+        self.external.clear()
+
     def _note_written(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
         """Notes which memory an operation in place changes."""
         for index, argument in enumerate(func._schema.arguments):
@@ -164,7 +192,10 @@ class Recording(TorchDispatchMode):
             value = args[index] if index < len(args) else kwargs.get(argument.name)
             for tensor in value if isinstance(value, list | tuple) else [value]:
                 if isinstance(tensor, torch.Tensor):
-                    self._written.add(memory_of(tensor))
+                    memory = memory_of(tensor)
+                    self._written.add(memory)
+                    if memory not in self._made:
+                        self._before.append((tensor, tensor.detach().clone()))
 
     def _number(self, tensor: torch.Tensor) -> int:
         known = self._numbers.get(id(tensor))
@@ -175,6 +206,7 @@ class Recording(TorchDispatchMode):
         number = self._new(tensor)
         self.graph.inputs[number] = TensorInfo.of(tensor)
         self.external[number] = tensor
+        self._given.add(memory_of(tensor))
         return number
 
     def _result(self, value: Any, mutable: bool) -> int | None:
@@ -183,12 +215,20 @@ class Recording(TorchDispatchMode):
         if id(value) in self._numbers:
             # An operation in place returns what it was given.
             return None if mutable else self._numbers[id(value)]
+        memory = memory_of(value)
+        if memory not in self._given:
+            self._made.add(memory)
         return self._new(value)
 
     def _new(self, tensor: torch.Tensor) -> int:
         self._kept.append(tensor)
         self._numbers[id(tensor)] = number = len(self._kept) - 1
         return number
+
+
+def layout_of(tensor: torch.Tensor) -> list[tuple[int, int]]:
+    """Returns the sizes and strides of a tensor, without dimensions of size 1."""
+    return [each for each in zip(tensor.shape, tensor.stride(), strict=True) if each[0] != 1]
 
 
 def memory_of(tensor: torch.Tensor) -> int:

@@ -1,7 +1,10 @@
 """A training step that is watched, compiled when it came often enough, and switched over."""
 
+import logging
+import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, Protocol
 
@@ -11,23 +14,41 @@ import torch
 from gradwire_server.engine.compiling.builds import BuildError, Compiled
 from gradwire_server.engine.compiling.capture import Captured, Capturing
 from gradwire_server.engine.compiling.graph import UnrecordableError
-from gradwire_server.engine.compiling.recording import Recording, traceable
-from gradwire_server.engine.compiling.watched import Snapshot, Watched
+from gradwire_server.engine.compiling.recording import Rate, Recording, layout_of, traceable
+from gradwire_server.engine.compiling.watched import Snapshot, Undo, Watched, same_elements
 from gradwire_server.engine.random_state import RandomState
+from gradwire_server.engine.spent import Spent
 
 log = structlog.get_logger(__name__)
 
 RECORD_AFTER = 32
-"""How often a step is taken before it is worth compiling."""
+"""How often a step is taken before it is worth recording."""
 MAX_VARIANTS = 8
 """For how many sizes of batches, modes and the like one step is compiled; others stay eager."""
+MAX_KINDS = 64
+"""For how many kinds of inputs it is known what to do, as long as nothing else changes."""
+MIN_HITS = 4
+"""How many steps must be taken, at the least, for each time that it is to be found out what has
+changed: a loop that changes something in every step is left to torch."""
+FREE_LOOKS = 32
+"""How often that is found out anyway."""
+MAX_EXACT_BYTES = 32 * 1024 * 1024
+"""A step that works on more, or on more than `MAX_HELD_BYTES` on the way, is not replayed: it is
+copied once, to be sure, and there is little to gain where operations take long."""
+MAX_HELD_BYTES = 8 * MAX_EXACT_BYTES
 
 Function = Callable[[], Sequence[Any]]
 """Takes the step with torch; returns what of it is wanted afterwards."""
 
 
 class Backend(Protocol):
-    """What makes a recorded step fast."""
+    """What makes a recorded step fast.
+
+    Attributes:
+        exact: Whether it does what was recorded, to the last bit, and nothing else.
+    """
+
+    exact: bool
 
     def require_possible(self) -> None:
         """Raises BuildError if it can make nothing fast on this machine."""
@@ -89,8 +110,11 @@ class Step:
         self._what = what
         self._guarded = guarded
         self._keeps_gradients = keeps_gradients
+        self._exact = backend.exact
         self._variants: dict[Any, Variant] = {}
-        self._current: tuple[Any, int, Variant] | None = None
+        self._known: dict[Any, Variant] = {}
+        self._version = -1
+        self._num_taken = self._num_looks = 0
 
     def take(self, inputs: Sequence[Any], version: int, function: Function) -> Sequence[Any] | None:
         """Takes the step if it is compiled, or to be recorded or checked.
@@ -104,11 +128,14 @@ class Step:
         Returns:
             What is wanted of it; None if nothing was done: the step is then to be taken by torch.
         """
+        self._num_taken += 1
+        if version != self._version:
+            self._version = version
+            self._known.clear()
         kind = tuple([_kind(value) for value in inputs])
-        current = self._current
-        if current is None or current[1] != version or current[0] != kind:
-            current = self._current = (kind, version, self._find(kind))
-        variant = current[2]
+        variant = self._known.get(kind)
+        if variant is None:
+            variant = self._look(kind)
         if variant.compiled is not None:
             return self._run(variant, inputs, variant.compiled)
         if variant.eager:
@@ -130,7 +157,17 @@ class Step:
     def clear(self) -> None:
         """Forgets what was compiled: what it worked on is gone."""
         self._variants.clear()
-        self._current = None
+        self._known.clear()
+
+    def _look(self, kind: Any) -> Variant:
+        """Finds out what to do for a kind of inputs, and remembers it."""
+        if self._exact and self._num_looks > FREE_LOOKS + self._num_taken // MIN_HITS:
+            return Variant(eager=True)
+        self._num_looks += 1
+        if len(self._known) >= MAX_KINDS:
+            self._known.clear()
+        variant = self._known[kind] = self._find(kind)
+        return variant
 
     def _find(self, kind: Any) -> Variant:
         try:
@@ -150,24 +187,38 @@ class Step:
     ) -> Sequence[Any] | None:
         captured = variant.captured
         assert captured is not None
+        for parameter in captured.fresh:
+            if parameter.grad is not None:
+                return None
         for rate in captured.rates:
             rate.follow()
-        undone = captured.ok is not None and captured.draws
+        undone = captured.draws and (self._exact or captured.ok is not None)
         before = RandomState.capture(self._device) if undone else None
+        undo = Undo(captured.mutated) if self._exact else None
+        graded = torch.is_grad_enabled()
+        torch._C._set_grad_enabled(False)
         try:
             outputs = compiled([*[inputs[index] for index in captured.taken], *captured.fixed])
         except RuntimeError as error:
             # Such as an index that is out of range; torch finds the words for it.
-            self._leave(variant, "failed", error)
+            if undo is None:
+                self._leave(variant, "failed", error)
+            else:
+                undo.restore()
+            if before is not None:
+                before.restore(self._device)
             return None
+        finally:
+            torch._C._set_grad_enabled(graded)
         if captured.ok is not None and not outputs[captured.ok].item():
             if before is not None:
                 before.restore(self._device)
             return None
-        torch.autograd.graph.increment_version(captured.mutated)
+        if captured.mutated:
+            torch.autograd.graph.increment_version(captured.mutated)
         for parameter, index in captured.gradients:
             parameter.grad = None if index is None else outputs[index]
-        self._counts["compiled"] += 1
+        self._counts["replayed" if self._exact else "compiled"] += 1
         return captured.results(inputs, outputs)
 
     def _attempt(
@@ -183,9 +234,10 @@ class Step:
         wanted: Sequence[Any] | None = None
         try:
             self._backend.require_possible()
-            snapshot = Snapshot(
-                [*self._watched.tensors(), *given], self._watched.parameters(), self._device
-            )
+            worked_on = [*self._watched.tensors(), *given]
+            if self._exact and sum(tensor.nbytes for tensor in worked_on) > MAX_EXACT_BYTES:
+                raise UnrecordableError("it works on more than is worth it")
+            snapshot = Snapshot(worked_on, self._watched.parameters(), self._device)
             wanted = attempt(variant, inputs, function, snapshot)
         except UnrecordableError as error:
             self._leave(variant, "refused", error)
@@ -200,23 +252,54 @@ class Step:
     ) -> Sequence[Any] | None:
         """Takes the step and writes it down."""
         before = self._watched.fingerprint()
-        recording = Recording()
-        with traceable(self._watched.optimizers) as rates, recording:
+        limit_bytes = MAX_HELD_BYTES if self._exact else math.inf
+        recording = Recording(compiled=not self._exact, limit_bytes=limit_bytes)
+        snapshot.recording = recording
+        # Exact steps end before their optimizers step.
+        tracing: AbstractContextManager[list[Rate]] = (
+            nullcontext([]) if self._exact else traceable(self._watched.optimizers)
+        )
+        with tracing as rates, recording:
             wanted = function()
         if self._guarded and not wanted[-1].item():
             return None
+        try:
+            self._capture(variant, inputs, wanted, snapshot, rates, before)
+        except UnrecordableError as error:
+            if not self._exact:
+                raise
+            # What ran is what torch does, and nothing else.
+            self._leave(variant, "refused", error)
+        return wanted
+
+    def _capture(
+        self,
+        variant: Variant,
+        inputs: Sequence[Any],
+        wanted: Sequence[Any],
+        snapshot: Snapshot,
+        rates: Sequence[Rate],
+        before: Any,
+    ) -> None:
+        """Makes a captured step of what was recorded.
+
+        Raises:
+            UnrecordableError: It does what can't be made fast.
+        """
+        recording = snapshot.recording
+        assert recording is not None
+        recording.require_complete()
         if self._watched.fingerprint() != before:
             raise UnrecordableError("it changes more than the contents of tensors")
         changed = {id(recording.external[number]) for number in recording.mutated}
         for tensor in self._watched.tensors():
-            if id(tensor) not in changed and not _equal(snapshot.copies[id(tensor)], tensor):
+            if id(tensor) not in changed and not same_elements(snapshot.copies[id(tensor)], tensor):
                 raise UnrecordableError("an operation changes what it does not say that it changes")
-        capturing = Capturing(recording, inputs, self._watched.tensors(), rates)
+        capturing = Capturing(recording, inputs, self._watched.tensors(), rates, exact=self._exact)
         variant.captured = capturing.capture(
             wanted, snapshot.gradients if self._keeps_gradients else (), guarded=self._guarded
         )
         self._counts["recorded"] += 1
-        return wanted
 
     def _check(
         self,
@@ -242,7 +325,9 @@ class Step:
         try:
             with torch.no_grad():
                 outputs = compiled([*[inputs[index] for index in captured.taken], *fixed])
-                _compare(captured, inputs, outputs, wanted, copies)
+                compare = _require_same if self._exact else _require_close
+                for value, expected in _pairs(captured, inputs, outputs, wanted, copies):
+                    compare(value.detach(), expected.detach())
         except (AssertionError, RuntimeError) as error:
             self._leave(variant, "mismatched", error)
             return wanted
@@ -250,7 +335,11 @@ class Step:
             after.restore(self._device)
         variant.compiled = compiled
         self._counts["checked"] += 1
-        log.info("step compiled", step=self._what)
+        log.log(
+            logging.DEBUG if self._exact else logging.INFO,
+            "step replayed" if self._exact else "step compiled",
+            step=self._what,
+        )
         if not self._keeps_gradients:
             for parameter in self._watched.parameters():
                 parameter.grad = None
@@ -261,7 +350,15 @@ class Step:
         variant.eager = True
         variant.captured = variant.compiled = None
         self._counts[outcome] += 1
-        log.warning("step stays eager", step=self._what, outcome=outcome, reason=str(why)[:500])
+        # Nobody asked for replays; only what can't be right is worth a word.
+        expected = self._exact and outcome != "mismatched"
+        log.log(
+            logging.DEBUG if expected else logging.WARNING,
+            "step stays eager",
+            step=self._what,
+            outcome=outcome,
+            reason=str(why)[:500],
+        )
 
 
 def _kind(value: Any) -> Any:
@@ -273,27 +370,37 @@ def _kind(value: Any) -> Any:
     return (value.shape, value.stride(), value.dtype)
 
 
-def _equal(first: torch.Tensor, second: torch.Tensor) -> bool:
-    """Returns whether two tensors have the same bytes, so that NaN equals itself."""
-    with torch.no_grad():
-        return bool(((first == second) | (first != first) & (second != second)).all())  # noqa: PLR0124
-
-
-def _compare(
+def _pairs(
     captured: Captured,
     inputs: Sequence[Any],
     outputs: Sequence[torch.Tensor],
     wanted: Sequence[Any],
     copies: dict[int, torch.Tensor],
-) -> None:
-    """Raises AssertionError unless everything is close by torch's tolerances."""
-    close = torch.testing.assert_close
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yields the tensors that a step made or changed, each with what torch made of it."""
     for tensor in captured.mutated:
-        close(copies[tensor.data_ptr()], tensor.detach(), equal_nan=True)
+        yield copies[tensor.data_ptr()], tensor
     for value, expected in zip(captured.results(inputs, outputs), wanted, strict=True):
         if isinstance(expected, torch.Tensor):
-            close(value.detach(), expected.detach(), equal_nan=True)
+            yield value.elements if isinstance(value, Spent) else value, expected
     for parameter, index in captured.gradients:
         if index is not None:
             assert parameter.grad is not None
-            close(outputs[index], parameter.grad, equal_nan=True)
+            yield outputs[index], parameter.grad
+
+
+def _require_close(value: torch.Tensor, expected: torch.Tensor) -> None:
+    """Raises AssertionError unless two tensors are close by torch's tolerances."""
+    torch.testing.assert_close(value, expected, equal_nan=True)
+
+
+def _require_same(value: torch.Tensor, expected: torch.Tensor) -> None:
+    """Raises AssertionError unless two tensors are the same, and lie the same way in memory."""
+    if value.dtype != expected.dtype or layout_of(value) != layout_of(expected):
+        raise AssertionError(f"{_form(value)} where torch makes {_form(expected)}")
+    if not same_elements(value, expected):
+        raise AssertionError(f"other elements in a tensor of {_form(expected)}")
+
+
+def _form(tensor: torch.Tensor) -> str:
+    return f"{tuple(tensor.shape)}, strides {tensor.stride()}, {tensor.dtype}"

@@ -9,6 +9,7 @@ import torch
 
 from gradwire_server.engine import guards
 from gradwire_server.engine.compiling.graph import UnrecordableError
+from gradwire_server.engine.compiling.recording import Recording
 from gradwire_server.engine.random_state import RandomState
 
 _PLAIN = (bool, int, float, str, type(None), torch.dtype, torch.device)
@@ -21,6 +22,7 @@ class Watched:
         modules: The modules that it calls.
         optimizers: The optimizers that it lets step.
         tensors: Other tensors that are always the same ones.
+        steps: Whether it lets the optimizers step, so that their options and state matter.
         on_gone: Called when nobody else holds one of them any more.
     """
 
@@ -30,11 +32,13 @@ class Watched:
         optimizers: Iterable[torch.optim.Optimizer],
         tensors: Iterable[torch.Tensor] = (),
         *,
+        steps: bool = True,
         on_gone: Callable[[], None],
     ) -> None:
         def gone(_: Any) -> None:
             on_gone()
 
+        self._steps = steps
         self._modules = [weakref.ref(module, gone) for module in modules]
         self._optimizers = [weakref.ref(optimizer, gone) for optimizer in optimizers]
         self._tensors = [weakref.ref(tensor, gone) for tensor in tensors]
@@ -55,7 +59,7 @@ class Watched:
         return [tensor for tensor in _each_once(found) if tensor.is_leaf and tensor.requires_grad]
 
     def tensors(self) -> list[torch.Tensor]:
-        """Returns all tensors: parameters, buffers, and the state of the optimizers."""
+        """Returns all tensors: parameters, buffers, and the state of optimizers that step."""
         found = chain(
             *(chain(module.parameters(), module.buffers()) for module in self.modules),
             self._stepped(),
@@ -75,7 +79,7 @@ class Watched:
             if any(hook.__module__ != guards.__name__ for hook in _hooks(module)):
                 raise UnrecordableError(f"a {type(module).__name__} has hooks")
             parts.append((id(module), *_plain(vars(module))))
-        for optimizer in self.optimizers:
+        for optimizer in self.optimizers if self._steps else ():
             if optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
                 raise UnrecordableError(f"the {type(optimizer).__name__} has hooks")
             parts.extend(_plain(group, without=("lr",)) for group in optimizer.param_groups)
@@ -92,7 +96,7 @@ class Watched:
                 yield from group["params"]
 
     def _states(self) -> Iterator[dict[str, Any]]:
-        for optimizer in self.optimizers:
+        for optimizer in self.optimizers if self._steps else ():
             yield from optimizer.state.values()
 
     def _others(self) -> Iterator[torch.Tensor]:
@@ -114,6 +118,7 @@ class Snapshot:
         copies: A copy of each tensor, by the tensor's identity.
         gradients: Each parameter with its gradient.
         random_state: The state of the random numbers.
+        recording: What writes down the step, if it is written down.
     """
 
     def __init__(
@@ -123,22 +128,47 @@ class Snapshot:
         device: torch.device,
     ) -> None:
         self._device = device
-        self._tensors = tensors
-        self.copies = {id(tensor): tensor.detach().clone() for tensor in tensors}
+        self.recording: Recording | None = None
         self.gradients = [(parameter, parameter.grad) for parameter in parameters]
-        self._contents = [None if g is None else g.detach().clone() for _, g in self.gradients]
+        held = [gradient for _, gradient in self.gradients if gradient is not None]
+        self._undo = Undo([*tensors, *held])
+        self.copies = self._undo.copies
         self.random_state = RandomState.capture(device)
 
     def restore(self) -> None:
         """Puts everything back."""
+        if self.recording is not None:
+            self.recording.undo()
+        self._undo.restore()
+        for parameter, gradient in self.gradients:
+            parameter.grad = gradient
+        self.random_state.restore(self._device)
+
+
+class Undo:
+    """Puts back what was in tensors.
+
+    Attributes:
+        copies: A copy of each, by the tensor's identity.
+    """
+
+    def __init__(self, tensors: Sequence[torch.Tensor]) -> None:
+        self.copies = {id(tensor): tensor.detach().clone() for tensor in tensors}
+        self._tensors = tensors
+
+    def restore(self) -> None:
+        """Puts everything back. What was not changed is not touched: graphs may have saved it."""
         with torch.no_grad():
             for tensor in self._tensors:
-                tensor.copy_(self.copies[id(tensor)])
-            for (parameter, gradient), contents in zip(self.gradients, self._contents, strict=True):
-                parameter.grad = gradient
-                if gradient is not None and contents is not None:
-                    gradient.copy_(contents)
-        self.random_state.restore(self._device)
+                copy = self.copies[id(tensor)]
+                if not same_elements(tensor, copy):
+                    tensor.copy_(copy)
+
+
+def same_elements(first: torch.Tensor, second: torch.Tensor) -> bool:
+    """Returns whether two tensors have equal elements, where NaN equals itself."""
+    with torch.no_grad():
+        return bool(((first == second) | (first != first) & (second != second)).all())  # noqa: PLR0124
 
 
 def _hooks(module: torch.nn.Module) -> Iterator[Callable[..., Any]]:

@@ -7,7 +7,7 @@ optimizers and schedulers define it). What is shared stays shared, and cycles st
 is pickled, and rebuilding looks classes and functions up among those that torch has loaded; it
 imports and evaluates nothing.
 
-A tensor that autograd computed keeps its elements but not its graph; see `rebuilding.LostGraph`.
+A tensor that autograd computed keeps its elements but not its graph; see `lost_graphs`.
 """
 
 from gradwire_server.engine.snapshot.encoding import take_snapshot, take_snapshots

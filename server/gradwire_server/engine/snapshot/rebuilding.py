@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from gradwire_server.engine.lost_graphs import with_lost_graph
 from gradwire_server.engine.snapshot.form import Encoded, Node, Optional, Snapshot
 from gradwire_server.engine.snapshot.names import (
     CONTAINERS,
@@ -23,25 +24,13 @@ from gradwire_server.engine.values import CONSTANTS
 from gradwire_server.errors import GradwireError, Reason
 
 
-class LostGraph(torch.autograd.Function):
-    """Stands in the graph of a tensor whose own graph was not kept; its backward says so."""
-
-    @staticmethod
-    def forward(_: Any, tensor: torch.Tensor, anchor: torch.Tensor) -> torch.Tensor:
-        """Returns the tensor; `anchor` is what makes it require a gradient."""
-        del anchor
-        return tensor.view_as(tensor)
-
-    @staticmethod
-    def backward(_: Any, *gradients: Any) -> Any:
-        """Raises GRAPH_FREED."""
-        del gradients
-        raise GradwireError(
-            Reason.GRAPH_FREED,
-            "this value was computed before the session was restored from a checkpoint, which "
-            "keeps values but not the graphs of autograd; run the forward pass again",
-            metadata={"exception": "RuntimeError"},
-        )
+def _graph_lost() -> GradwireError:
+    return GradwireError(
+        Reason.GRAPH_FREED,
+        "this value was computed before the session was restored from a checkpoint, which "
+        "keeps values but not the graphs of autograd; run the forward pass again",
+        metadata={"exception": "RuntimeError"},
+    )
 
 
 class Rebuilder:
@@ -204,7 +193,7 @@ class Rebuilder:
             else:
                 made = plain.requires_grad_(requires_grad)
         else:
-            made = LostGraph.apply(plain, torch.zeros((), requires_grad=True))  # type: ignore[no-untyped-call]
+            made = with_lost_graph(plain, _graph_lost)
         self._built[index] = made
         if "grad" in node:
             made.grad = self.decode(node["grad"])

@@ -37,6 +37,8 @@ class Interpreter:
         error: What it adds to the outputs.
     """
 
+    exact = False
+
     def __init__(self, error: float = 0.0) -> None:
         self._error = error
         self.num_made = 0
