@@ -1,7 +1,9 @@
 """Lines 11 and 12: imports, and the first step of a program; each in a fresh process."""
 
+import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 
 from gradwire_benchmarks.measuring import Sample, take_turns
@@ -58,11 +60,15 @@ class Program:
     Args:
         name: What the number is called in samples.
         source: The program.
+        folder: Where Python keeps the modules that it has compiled. A source tree may have none,
+            and be told to keep none; installed packages have theirs.
     """
 
-    def __init__(self, name: str, source: str) -> None:
+    def __init__(self, name: str, source: str, folder: str) -> None:
         self._name = name
         self._source = source
+        kept = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+        self._environment = {**kept, "PYTHONPYCACHEPREFIX": folder}
 
     def burst(self, num_steps: int) -> Sample:
         """Runs it so many times; returns the mean of what it printed."""
@@ -74,6 +80,7 @@ class Program:
             check=True,
             stdout=subprocess.PIPE,
             text=True,
+            env=self._environment,
             timeout=TIMEOUT_SECONDS,
         )
         return float(finished.stdout)
@@ -81,26 +88,33 @@ class Program:
 
 def measure_starting(bench: Workbench) -> Iterator[tuple[str, list[Sample]]]:
     """Yields the samples of all rounds."""
-    plan = bench.plan
+    with tempfile.TemporaryDirectory(prefix="gradwire-bench-") as folder:
+        yield from _measure(bench.plan, folder)
+
+
+def _measure(plan: Plan, folder: str) -> Iterator[tuple[str, list[Sample]]]:
+    def program(name: str, source: str, **parts: str) -> Program:
+        return Program(name, source.format(**parts), folder)
+
     if plan.wants(SUITE, "import"):
         num_imports = 1 if plan.quick else IMPORTS_A_TURN
         imports = [
-            (Program("import gradwire", _IMPORT.format(imports="import gradwire")), num_imports),
-            (Program("import all used", _IMPORT.format(imports=_ALL_USED)), num_imports),
-            (Program("import peers", _IMPORT.format(imports="import grpc, numpy")), num_imports),
-            (Program("torch modules", _TORCH_MODULES.format(imports=_ALL_USED)), 1),
+            (program("import gradwire", _IMPORT, imports="import gradwire"), num_imports),
+            (program("import all used", _IMPORT, imports=_ALL_USED), num_imports),
+            (program("import peers", _IMPORT, imports="import grpc, numpy"), num_imports),
+            (program("torch modules", _TORCH_MODULES, imports=_ALL_USED), 1),
         ]
         yield "fresh process", _rounds(plan, imports)
     if plan.wants(SUITE, "first step"):
         steps = [
-            (Program("first step", _FIRST_STEP.format(package="gradwire")), 1),
-            (Program("first local step", _FIRST_STEP.format(package="torch")), 1),
+            (program("first step", _FIRST_STEP, package="gradwire"), 1),
+            (program("first local step", _FIRST_STEP, package="torch"), 1),
         ]
         yield f"{NETS[0].name}, fresh process", _rounds(plan, steps)
 
 
 def _rounds(plan: Plan, turns: list[tuple[Program, int]]) -> list[Sample]:
-    """Returns the samples; files are read before anything counts, since they stay in memory."""
+    """Returns the samples; files are read and modules compiled before anything counts."""
     if not plan.quick:
         take_turns(turns, 1)
     return take_turns(turns, plan.num_rounds)

@@ -6,12 +6,14 @@ here and records operations like any other code, and the operation goes on with 
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gradwire.calls import RemoteObject, unpack
 from gradwire.grad_mode import set_grad_enabled
 from gradwire.recorder.slots import Slot
-from gradwire.session import Session
+
+if TYPE_CHECKING:
+    from gradwire.session import Session
 
 
 class Callback(RemoteObject):
@@ -27,13 +29,13 @@ class Callback(RemoteObject):
     __gradwire_unsupported__ = "it stands for a function of your program"
 
     def __init__(
-        self, session: Session, function: Callable[..., Any], *, in_backward: bool = False
+        self, session: "Session", function: Callable[..., Any], *, in_backward: bool = False
     ) -> None:
         self.number = session.callbacks.add(function, in_backward=in_backward)
         super().__init__(session.record("gradwire.callback", (self.number,), {}))
 
 
-def run(session: Session, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def run(session: "Session", name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Runs an operation that may call functions of the script, and waits for its end.
 
     Args:

@@ -3,13 +3,15 @@
 import itertools
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gradwire.connection import current_session
+from gradwire.recorder.results import Info, Unknown
 from gradwire.recorder.slots import Remote, Slot
-from gradwire.recorder.values import Info, Unknown
-from gradwire.session import Session
 from gradwire.tensors import Tensor
+
+if TYPE_CHECKING:
+    from gradwire.session import Session
 
 
 class RemoteObject(Remote):
@@ -47,7 +49,7 @@ def wrap(slot: Slot, kind: type[Tensor] = Tensor) -> Any:
     return tensor
 
 
-def session_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Session:
+def session_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> "Session":
     """Returns the session of the first argument that lives in one, else the current session."""
     for remote in _remotes(args):
         return remote._slot.session
@@ -65,7 +67,7 @@ def _remotes(values: Any) -> Iterator[Remote]:
 
 
 def invoke(
-    session: Session, name: str, returns: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    session: "Session", name: str, returns: str, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """Calls an operation.
 
@@ -104,7 +106,7 @@ def invoke(
     return unpack(session, result, structure, known=False)
 
 
-def _describe(session: Session, result: RemoteObject) -> Any:
+def _describe(session: "Session", result: RemoteObject) -> Any:
     return session.fetch("gradwire.describe", (result,), {})
 
 
@@ -132,7 +134,7 @@ def _pattern(value: Any) -> Any:
     return repr(value)
 
 
-def unpack(session: Session, result: RemoteObject, structure: Any, *, known: bool = True) -> Any:
+def unpack(session: "Session", result: RemoteObject, structure: Any, *, known: bool = True) -> Any:
     """Returns a result in the shape of its structure, with a tensor for each description.
 
     Args:
@@ -168,7 +170,7 @@ def unpack(session: Session, result: RemoteObject, structure: Any, *, known: boo
     return structure
 
 
-def _item(session: Session, result: RemoteObject, index: int | str) -> RemoteObject:
+def _item(session: "Session", result: RemoteObject, index: int | str) -> RemoteObject:
     return RemoteObject(session.record("gradwire.getitem", (result, index), {}))
 
 

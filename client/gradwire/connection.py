@@ -1,18 +1,23 @@
-"""Which session operations go to: `connect`, and the default that first use makes."""
+"""Which session operations go to: `connect`, and the default that first use makes.
 
+What talks to servers, gRPC among it, is loaded when there is one to talk to; if that is an embedded
+one, while it starts.
+"""
+
+import importlib
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
-from gradwire.convert import convert
-from gradwire.current import get_session, push_session, sessions_lock
-from gradwire.embedded import EmbeddedServer
-from gradwire.session import Session
-from gradwire.transport.server import Server
-from gradwire.transport.tls import Tls
+from gradwire.current import get_session, sessions_lock
+
+if TYPE_CHECKING:
+    from gradwire.embedded import EmbeddedServer
+    from gradwire.session import Session
+    from gradwire.transport.server import Server
 
 DEFAULT_TIMEOUT_SECONDS = 600.0
 
-_embedded: EmbeddedServer | None = None
+_embedded: "EmbeddedServer | None" = None
 
 
 def connect(
@@ -26,7 +31,7 @@ def connect(
     exact: bool = True,
     shared_memory: bool = True,
     compression: str | None = None,
-) -> Session:
+) -> "Session":
     """Opens a session on a server and makes it the one that operations go to.
 
     Calling this is optional: the first operation connects by itself. Used with ``with``, the
@@ -65,14 +70,13 @@ def connect(
     """
     if timeout_seconds <= 0:
         raise ValueError(f"timeout_seconds must be positive, not {timeout_seconds}")
-    address, token, tls = _resolve(
-        address, token, ca_file, client_certificate_file, client_key_file
-    )
     with sessions_lock:
         server = _open_server(
             address,
-            token=token,
-            tls=tls,
+            token,
+            ca_file,
+            client_certificate_file,
+            client_key_file,
             timeout_seconds=timeout_seconds,
             shared_memory=shared_memory,
             compression=compression,
@@ -80,7 +84,7 @@ def connect(
         return open_session(server, exact=exact)
 
 
-def open_session(server: Server, *, checkpoint: str = "", exact: bool = True) -> Session:
+def open_session(server: "Server", *, checkpoint: str = "", exact: bool = True) -> "Session":
     """Opens a session and makes it the one that operations go to.
 
     Args:
@@ -89,12 +93,11 @@ def open_session(server: Server, *, checkpoint: str = "", exact: bool = True) ->
         exact: See :func:`connect`; a checkpoint knows whether its session was.
     """
     with sessions_lock:
-        session = Session(server, convert=convert, checkpoint=checkpoint, exact=exact)
-        push_session(session)
-        return session
+        session = _opening().open_session(server, checkpoint=checkpoint, exact=exact)
+        return cast("Session", session)
 
 
-def find_server(address: str | None, token: str | None) -> Server:
+def find_server(address: str | None, token: str | None) -> "Server":
     """Returns a connection to a server, without a session.
 
     Args:
@@ -104,40 +107,47 @@ def find_server(address: str | None, token: str | None) -> Server:
     session = get_session()
     if address is None and session is not None:
         return session.server.again()
-    address, token, tls = _resolve(address, token, None, None, None)
     with sessions_lock:
-        return _open_server(address, token=token, tls=tls, timeout_seconds=DEFAULT_TIMEOUT_SECONDS)
+        return _open_server(address, token, timeout_seconds=DEFAULT_TIMEOUT_SECONDS)
 
 
-def _open_server(address: str | None, **options: Any) -> Server:
-    """Returns a connection to a server; to the embedded one if no address is given."""
-    if address is not None:
-        return Server(address, **options)
-    embedded = _start_embedded()
-    return Server(embedded.address, embedded=embedded, **options)
-
-
-def _resolve(
+def _open_server(
     address: str | None,
     token: str | None,
-    ca_file: str | os.PathLike[str] | None,
-    client_certificate_file: str | os.PathLike[str] | None,
-    client_key_file: str | os.PathLike[str] | None,
-) -> tuple[str | None, str | None, Tls | None]:
-    """Returns address, token and protection, with what the environment says of them."""
+    ca_file: str | os.PathLike[str] | None = None,
+    certificate_file: str | os.PathLike[str] | None = None,
+    key_file: str | os.PathLike[str] | None = None,
+    **options: Any,
+) -> "Server":
+    """Returns a connection to a server; to the embedded one if no address is given.
+
+    What is not given the environment may say.
+    """
     if address is None:
         address = os.environ.get("GRADWIRE_ADDRESS") or None
     if token is None:
         token = os.environ.get("GRADWIRE_TOKEN") or None
-    if address is None:
-        return None, token, None
-    tls = Tls.for_address(
-        address,
-        _file(ca_file, "GRADWIRE_CA_FILE"),
-        _file(client_certificate_file, "GRADWIRE_CLIENT_CERTIFICATE_FILE"),
-        _file(client_key_file, "GRADWIRE_CLIENT_KEY_FILE"),
-    )
-    return address, token, tls
+    embedded = _start_embedded() if address is None else None
+    opening = _opening()
+    if embedded is not None:
+        embedded.wait_until_listening()
+        server = opening.Server(
+            embedded.address, token=token, tls=None, embedded=embedded, **options
+        )
+    else:
+        tls = opening.Tls.for_address(
+            address,
+            _file(ca_file, "GRADWIRE_CA_FILE"),
+            _file(certificate_file, "GRADWIRE_CLIENT_CERTIFICATE_FILE"),
+            _file(key_file, "GRADWIRE_CLIENT_KEY_FILE"),
+        )
+        server = opening.Server(address, token=token, tls=tls, **options)
+    return cast("Server", server)
+
+
+def _opening() -> Any:
+    """Returns what talks to servers."""
+    return importlib.import_module("gradwire.opening")
 
 
 def _file(given: str | os.PathLike[str] | None, variable: str) -> str | None:
@@ -145,7 +155,7 @@ def _file(given: str | os.PathLike[str] | None, variable: str) -> str | None:
     return os.fspath(given) if given is not None else os.environ.get(variable) or None
 
 
-def current_session() -> Session:
+def current_session() -> "Session":
     """Returns the session that operations go to; connects if there is none."""
     session = get_session()
     if session is not None:
@@ -154,14 +164,17 @@ def current_session() -> Session:
         return get_session() or connect()
 
 
-def _start_embedded() -> EmbeddedServer:
-    """Returns the embedded server; starts one if there is none, or it has ended."""
+def _start_embedded() -> "EmbeddedServer":
+    """Returns the embedded server; starts one if there is none, or it has ended.
+
+    It may not listen yet.
+    """
     global _embedded  # noqa: PLW0603  # one embedded server a process
     if _embedded is not None and _embedded.has_ended:
         _embedded.stop()
         _embedded = None
     if _embedded is None:
-        _embedded = EmbeddedServer()
+        _embedded = importlib.import_module("gradwire.embedded").EmbeddedServer()
     return _embedded
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from gradwire.recorder.values import numpy_dtype
+from gradwire.recorder.arrays import numpy_dtype
 from gradwire.types import DTYPES
 
 

@@ -8,7 +8,8 @@ from gradwire.calls import wrap
 from gradwire.connection import current_session
 from gradwire.convert import array_of_local, is_local_tensor
 from gradwire.methods import Tensor
-from gradwire.recorder.values import Info, dtype_of_array, numpy_dtype
+from gradwire.recorder.arrays import dtype_of_array, numpy_dtype
+from gradwire.recorder.results import Info
 from gradwire.settings import get_default_dtype
 from gradwire.types import Size, device, dtype
 

@@ -20,6 +20,8 @@ MAX_LOG_BYTES = 4000
 class EmbeddedServer:
     """A server process on a unix socket in a private folder.
 
+    It starts when this is made, and can be talked to after `wait_until_listening`.
+
     It ends with this program, whatever way the program ends: at exit it is told to stop, and if
     this process is killed the server notices by itself.
 
@@ -27,7 +29,7 @@ class EmbeddedServer:
         address: Where it listens, ``unix:PATH``.
 
     Raises:
-        ServerUnavailableError: The server's parts are not installed, or it did not start.
+        ServerUnavailableError: The server's parts are not installed.
     """
 
     def __init__(self) -> None:
@@ -69,16 +71,21 @@ class EmbeddedServer:
         self._owner = os.getpid()
         atexit.register(self.stop)
         os.close(tells)
-        try:
-            self._wait_until_listening(listening)
-        finally:
-            os.close(listening)
+        self._listening: int | None = listening
 
-    def _wait_until_listening(self, pipe: int) -> None:
-        """Waits until the server has written to a pipe; it is closed if the server has ended."""
+    def wait_until_listening(self) -> None:
+        """Waits until the server listens, unless that was waited for before.
+
+        Raises:
+            ServerUnavailableError: It did not start.
+        """
+        if self._listening is None:
+            return
+        # The server writes to the pipe; it is closed if the server has ended.
         waiting = select.poll()
-        waiting.register(pipe, select.POLLIN)
-        if waiting.poll(START_TIMEOUT_SECONDS * 1000) and os.read(pipe, 1):
+        waiting.register(self._listening, select.POLLIN)
+        if waiting.poll(START_TIMEOUT_SECONDS * 1000) and os.read(self._listening, 1):
+            self._close_pipe()
             return
         log = self.log()
         self.stop()
@@ -110,5 +117,11 @@ class EmbeddedServer:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
+        self._close_pipe()
         self._log.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _close_pipe(self) -> None:
+        if self._listening is not None:
+            os.close(self._listening)
+            self._listening = None

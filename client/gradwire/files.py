@@ -20,7 +20,7 @@ import numpy as np
 from gradwire.connection import current_session
 from gradwire.creation import from_numpy
 from gradwire.nn.parameter import Parameter
-from gradwire.recorder.values import numpy_dtype
+from gradwire.recorder.arrays import numpy_dtype
 from gradwire.session import Session
 from gradwire.tensors import Tensor
 from gradwire.types import DTYPES, Size, device, dtype

@@ -3,11 +3,13 @@
 import inspect
 from contextlib import ContextDecorator
 from functools import partial, wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gradwire.connection import current_session
-from gradwire.recorder.recorder import Context
-from gradwire.session import Session
+from gradwire.recorder.contexts import Context
+
+if TYPE_CHECKING:
+    from gradwire.session import Session
 
 
 class Scope(ContextDecorator):

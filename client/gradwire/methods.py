@@ -4,14 +4,16 @@ Importing this completes the class :class:`gradwire.tensors.Tensor`.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from gradwire.callbacks import Callback, run
 from gradwire.calls import RemoteObject, make_method
 from gradwire.cataloged import CatalogedMethods
-from gradwire.session import Session
 from gradwire.tensors import Tensor
 from gradwire.v1.catalog import METHODS, PROPERTIES, SETTABLE_PROPERTIES
+
+if TYPE_CHECKING:
+    from gradwire.session import Session
 
 __all__ = ["Node", "Tensor", "TensorHook", "backward", "calls_back"]
 
@@ -102,7 +104,9 @@ def register_post_accumulate_grad_hook(self: Tensor, hook: Callable[[Tensor], No
     return _add_hook(self, "post_accumulate_grad", lambda _: hook(self))
 
 
-def calls_back(session: Session, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+def calls_back(
+    session: "Session", name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> bool:
     """Runs a backward that returns nothing, if it may call functions of the script.
 
     Returns:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from gradwire.connection import current_session
-from gradwire.recorder.recorder import Context
+from gradwire.recorder.contexts import Context
 from gradwire.types import DTYPES, device, dtype
 
 _PROFILES: dict[str, dict[str, Any]] = {

@@ -7,8 +7,8 @@ import numpy as np
 
 from gradwire.cataloged import CatalogedMethods
 from gradwire.closest import missing_attribute
+from gradwire.recorder.results import Info
 from gradwire.recorder.slots import Remote
-from gradwire.recorder.values import Info
 from gradwire.types import DTYPES, Size, device, dtype
 
 

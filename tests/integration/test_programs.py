@@ -136,6 +136,21 @@ def test_an_address_is_all_that_a_thin_client_needs(tmp_path: Path, address: str
     assert finished.stdout == "[1.0, 1.0]\n", finished.stderr
 
 
+def test_what_talks_to_servers_is_loaded_when_there_is_one(tmp_path: Path, address: str) -> None:
+    source = """
+import sys
+import gradwire as torch
+import gradwire.nn as nn
+import gradwire.optim as optim
+torch.tensor, torch.no_grad, nn.Linear, nn.Module, optim.SGD, optim.lr_scheduler.StepLR
+print({"grpc", "ml_dtypes", "xxhash", "gradwire.session"} & {*sys.modules})
+print(torch.ones(2, dtype=torch.bfloat16).tolist(), "grpc" in sys.modules)
+"""
+    finished = run(source, tmp_path, GRADWIRE_ADDRESS=address)
+
+    assert finished.stdout == "set()\n[1.0, 1.0] True\n", finished.stderr
+
+
 def test_a_forked_child_connects_anew(tmp_path: Path, address: str) -> None:
     source = """
 import os, sys

@@ -10,7 +10,7 @@ from typing import IO, Any
 import numpy as np
 
 from gradwire.convert import array_of_local, is_local_tensor
-from gradwire.recorder.values import dtype_of_array, numpy_dtype
+from gradwire.recorder.arrays import dtype_of_array, numpy_dtype
 from gradwire.tensors import Tensor
 from gradwire.utils.data.dataset import gather
 

@@ -13,7 +13,7 @@ from gradwire.connection import current_session
 from gradwire.datasets.description import PREFIX, StoredDataset
 from gradwire.datasets.gathering import Columns, gathered
 from gradwire.errors import GradwireError, SessionLostError
-from gradwire.recorder.values import dtype_of_array
+from gradwire.recorder.arrays import dtype_of_array
 from gradwire.session import Session
 from gradwire.transport.channel import retry_delays
 from gradwire.v1 import datasets_pb2, datasets_pb2_grpc

@@ -18,7 +18,7 @@ from gradwire.nn.containers import ModuleDict, ModuleList, Sequential
 from gradwire.nn.module import Module
 from gradwire.nn.parameter import Parameter
 from gradwire.nn.parameter_containers import ParameterDict, ParameterList
-from gradwire.recorder.values import Info
+from gradwire.recorder.results import Info
 from gradwire.session import Session
 from gradwire.tensors import Tensor
 from gradwire.types import DTYPES

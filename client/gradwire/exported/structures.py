@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
-from gradwire.recorder.values import dtype_of_array
+from gradwire.recorder.arrays import dtype_of_array
 from gradwire.tensors import Tensor
 from gradwire.types import device, dtype
 

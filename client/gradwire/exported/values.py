@@ -9,7 +9,7 @@ import torch
 from gradwire.calls import invoke, wrap
 from gradwire.convert import array_of_local
 from gradwire.nn.module import Module
-from gradwire.recorder.values import Info
+from gradwire.recorder.results import Info
 from gradwire.session import Session
 from gradwire.tensors import Tensor
 from gradwire.types import DTYPES, Size, device

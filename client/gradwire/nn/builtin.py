@@ -2,7 +2,7 @@
 
 import copy
 from functools import cache, partial
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from gradwire.callbacks import Callback, run
 from gradwire.calls import RemoteObject, invoke, make_function, session_of, wrap
@@ -13,11 +13,13 @@ from gradwire.nn.inside import copy_hooks, has_hooks, hooks_inside, note
 from gradwire.nn.module import Module
 from gradwire.nn.parameter import Parameter
 from gradwire.objects import add_finder
+from gradwire.recorder.results import Info
 from gradwire.recorder.slots import FAILED
-from gradwire.recorder.values import Info
-from gradwire.session import Session
 from gradwire.tensors import Tensor
 from gradwire.v1.catalog import CLASSES, LOSSES, MODULES
+
+if TYPE_CHECKING:
+    from gradwire.session import Session
 
 _LAZY = frozenset({"_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"})
 
@@ -58,7 +60,7 @@ class BuiltinModule(Module):
             session.record("gradwire.set_random_state", (state,), {}, wanted=False)
             reset(self)
 
-    def _set_up(self, session: Session, remote: RemoteObject) -> None:
+    def _set_up(self, session: "Session", remote: RemoteObject) -> None:
         state = self.__dict__
         for name in _LAZY:
             state.pop(name, None)
@@ -86,7 +88,7 @@ class BuiltinModule(Module):
         note(self)
         return super()._add_hook(kind, hook, prepend)
 
-    def _materialise(self, session: Session) -> None:
+    def _materialise(self, session: "Session") -> None:
         """Turns a lazy module into what its first call has made of it on the server."""
         kind = module_class(self._becomes)
         assert kind is not None
@@ -177,7 +179,7 @@ class BuiltinModule(Module):
             )
 
 
-def _sendable(session: Session, value: Any) -> Any:
+def _sendable(session: "Session", value: Any) -> Any:
     """Returns a constructor's argument; a function of the script as what stands for it."""
     if not callable(value) or hasattr(value, "__gradwire_remote__") or isinstance(value, type):
         return value
@@ -239,7 +241,7 @@ def _note_members(module: BuiltinModule, copied: BuiltinModule, memo: dict[int, 
                     memo[id(member)] = getattr(copy_of_it, name)
 
 
-def _describe_all(session: Session, wanted: BuiltinModule) -> None:
+def _describe_all(session: "Session", wanted: BuiltinModule) -> None:
     """Asks what all modules made since the last time consist of."""
     session.undescribed[wanted] = None
     # One that was never made is for who uses it to hear of.
@@ -255,7 +257,9 @@ def _describe_all(session: Session, wanted: BuiltinModule) -> None:
         _fill(session, module, description, "")
 
 
-def _fill(session: Session, module: BuiltinModule, description: dict[str, Any], path: str) -> None:
+def _fill(
+    session: "Session", module: BuiltinModule, description: dict[str, Any], path: str
+) -> None:
     """Gives a module the members that its description tells of."""
     own = description[path]
     remote = module.__gradwire_remote__()
@@ -290,7 +294,9 @@ def _fill(session: Session, module: BuiltinModule, description: dict[str, Any], 
     }
 
 
-def _member(session: Session, remote: RemoteObject, name: str, info: Info | None) -> Tensor | None:
+def _member(
+    session: "Session", remote: RemoteObject, name: str, info: Info | None
+) -> Tensor | None:
     if info is None:
         return None
     member: Tensor = wrap(

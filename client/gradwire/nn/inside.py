@@ -11,10 +11,10 @@ from weakref import WeakSet
 from gradwire.callbacks import Callback
 from gradwire.nn import hooks
 from gradwire.nn.hooks import Hook
-from gradwire.session import Session
 
 if TYPE_CHECKING:
     from gradwire.nn.module import Module
+    from gradwire.session import Session
 
 _noted: "WeakSet[Module]" = WeakSet()
 _KINDS = {
@@ -33,7 +33,7 @@ def note(module: "Module") -> None:
     _noted.add(module)
 
 
-def hooks_inside(session: Session, module: "Module") -> list[HookInside]:
+def hooks_inside(session: "Session", module: "Module") -> list[HookInside]:
     """Returns the hooks that the server is to run in a call of a module of torch."""
     for_all = hooks.any_for_all()
     if not for_all and not _noted:

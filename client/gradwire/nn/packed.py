@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple, Self
 
 from gradwire.calls import RemoteObject
-from gradwire.recorder.values import TUPLE_CLASSES
+from gradwire.recorder.results import TUPLE_CLASSES
 from gradwire.tensors import Tensor
 
 _NAME = "torch.nn.utils.rnn.PackedSequence"

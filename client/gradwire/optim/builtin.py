@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, MutableMapping
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gradwire.callbacks import Callback, run
 from gradwire.calls import RemoteObject, session_of
@@ -10,9 +10,11 @@ from gradwire.grad_mode import enable_grad
 from gradwire.objects import restorable
 from gradwire.optim.optimizer import Optimizer, groups_of, normalized_group
 from gradwire.optim.packing import fetch_structure, pack, unpack_pairs
-from gradwire.session import Session
 from gradwire.tensors import Tensor
 from gradwire.v1.catalog import OPTIMIZERS
+
+if TYPE_CHECKING:
+    from gradwire.session import Session
 
 EVALUATES_CLOSURE = frozenset({"torch.optim.LBFGS"})
 """Optimizers that call the closure several times in the midst of a step."""
@@ -106,7 +108,7 @@ class BuiltinOptimizer(Optimizer):
         return self._remote
 
     @property
-    def _session(self) -> Session:
+    def _session(self) -> "Session":
         return self._remote._slot.session
 
     @property

@@ -5,11 +5,12 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from gradwire.errors import GradwireError
+from gradwire.recorder.contexts import Context
 from gradwire.recorder.keys import INPUTS, RESULTS, Key, OperationKey, encode, program_message
 from gradwire.recorder.outbox import Outbox, Segment, Stream
 from gradwire.recorder.slots import FAILED, PENDING, Remote, Slot, remote_of
@@ -35,14 +36,6 @@ MAX_TAPE_OPERATIONS = 512
 
 HANDLE_BYTES = 6
 """The most bytes that a handle takes in a message."""
-
-
-class Context(NamedTuple):
-    """A context manager of torch that operations run under, by name and arguments."""
-
-    name: str
-    args: tuple[Any, ...] = ()
-    kwargs: tuple[tuple[str, Any], ...] = ()
 
 
 class Recorder:

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gradwire.recorder.arrays import dtype_of_array, numpy_dtype
 from gradwire.recorder.outbox import HEADER_BYTES, Outbox, Segment
-from gradwire.recorder.values import dtype_of_array, empty_array, numpy_dtype
+from gradwire.recorder.values import empty_array
 from gradwire.transport.compression import Compression
 from gradwire.transport.sharing import Ring, Sharing
 from gradwire.transport.stream import Answer
