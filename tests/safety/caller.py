@@ -72,13 +72,16 @@ class Caller:
         with suppress(RefusedError):
             calling(self.stubs.sessions.DeleteSession, request)
 
-    def send(self, *commands: sessions_pb2.Command) -> list[Value]:
+    def send(
+        self, *commands: sessions_pb2.Command, delivery: values_pb2.Delivery | None = None
+    ) -> list[Value]:
         """Sends one message of commands; returns the values it fetches."""
         request = sessions_pb2.ExecuteRequest(
             name=self.name,
             seq=next(self._seq),
             failure_seen_seq=self._failed_seq,
             commands=commands,
+            delivery=delivery,
         )
         try:
             (response,) = self.stubs.sessions.Execute(iter([request]), timeout=TIMEOUT_SECONDS)

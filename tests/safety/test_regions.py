@@ -24,11 +24,12 @@ import gradwire
 from gradwire.errors import SessionLostError
 from gradwire.transport.channel import open_channel
 from gradwire.v1 import server_pb2, sessions_pb2, values_pb2
+from gradwire.v1.apart import APART, LARGE_BYTES
 from gradwire.v1.regions import SHARED_FOLDER, TICKET_BYTES, claim, socket_address
 from gradwire_server.access.identity import Role
 from gradwire_server.access.tokens import TokenEntry, append_token, new_token
 from tests.processes import ServerProcess, Stubs, free_port
-from tests.safety.caller import Caller, RefusedError, calling, worker_pids
+from tests.safety.caller import Caller, RefusedError, calling, handle, op, worker_pids
 
 KIBIBYTE = 1024
 REGION_BYTES = 256 * KIBIBYTE
@@ -416,3 +417,41 @@ def test_a_socket_in_the_shared_folder_is_its_users_and_goes_with_its_server(
                 paths.append(in_shared_folder(another))
                 assert all(path.exists() for path in paths)
     assert not any(path.exists() for path in paths)
+
+
+def test_elements_that_a_message_brings_are_nobodys_region(caller: Caller, region: Shared) -> None:
+    size = 2 * LARGE_BYTES
+    own = values_pb2.Tensor(dtype=values_pb2.DATA_TYPE_UINT8, shape=[size], data=b"x" * size)
+    bring = sessions_pb2.Command(put_tensor=sessions_pb2.PutTensor(handle=3, tensor=own))
+    named = values_pb2.RegionSlice(region=APART)
+    for offset, num_bytes in ((0, 16), (1, size), (-1, size)):
+        named.offset, named.size_bytes = offset, num_bytes
+        for commands in ([put(named, num_bytes)], [bring, put(named, num_bytes)]):
+            with pytest.raises(RefusedError) as caught:
+                caller.send(*commands)
+            assert caught.value.reason == "REGION_NOT_FOUND"
+    with pytest.raises(RefusedError) as caught:
+        caller.send(bring, delivery=values_pb2.Delivery(region=named))
+    assert caught.value.reason == "REGION_NOT_FOUND"
+    # A region that a client shares is never called so.
+    assert region.number != APART
+
+
+def test_a_part_that_is_read_is_not_what_later_commands_made_of_it(caller: Caller) -> None:
+    size = 2 * LARGE_BYTES
+    own = values_pb2.Tensor(dtype=values_pb2.DATA_TYPE_UINT8, shape=[size], data=b"x" * size)
+    bring = sessions_pb2.Command(put_tensor=sessions_pb2.PutTensor(handle=3, tensor=own))
+    read = sessions_pb2.Command(
+        read_tensor=sessions_pb2.ReadTensor(handle=3, offset=0, size_bytes=size)
+    )
+    zero = values_pb2.Program(operations=[op("torch.Tensor.zero_", handle(3))])
+    commands = (
+        bring,
+        sessions_pb2.Command(put_program=sessions_pb2.PutProgram(handle=1, program=zero)),
+        read,
+        sessions_pb2.Command(run_program=sessions_pb2.RunProgram(program=1)),
+        read,
+    )
+    before, after = caller.send(*commands, delivery=values_pb2.Delivery(hold_above_bytes=size))
+    assert before.tensor.data == b"x" * size
+    assert after.tensor.data == bytes(size)

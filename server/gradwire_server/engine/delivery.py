@@ -32,6 +32,7 @@ class Delivery:
         limit_bytes: int = 0,
         hold: Callable[[torch.Tensor], int] | None = None,
     ) -> None:
+        self._can_be_apart = message is not None
         message = message or values_pb2.Delivery()
         self._zstd = message.zstd
         self._hold = hold if message.hold_above_bytes > 0 else None
@@ -41,18 +42,28 @@ class Delivery:
         self._slice = message.region if message.HasField("region") else None
         self._room = None if self._slice is None else regions.slice(self._slice, "delivery.region")
         self._used_bytes = 0
+        self._apart: Bytes | None = None
 
     @property
     def holds(self) -> bool:
         """Whether there is no tensor too large for it."""
         return self._hold is not None
 
-    def place(self, message: values_pb2.Tensor, plain: torch.Tensor) -> None:
+    def take_apart(self) -> Bytes | None:
+        """Returns what was placed apart since the last time; it is the memory of the tensor."""
+        elements, self._apart = self._apart, None
+        return elements
+
+    def place(
+        self, message: values_pb2.Tensor, plain: torch.Tensor, *, is_part: bool = False
+    ) -> None:
         """Sets the payload of a message.
 
         Args:
             message: The message.
             plain: The tensor: dense, contiguous, on the CPU.
+            is_part: Whether it is a part of a tensor, all that its command returns. Elements that
+                would be in the message are placed apart if they are many.
         """
         size = plain.numel() * plain.element_size()
         if self._hold is not None and (
@@ -70,7 +81,10 @@ class Delivery:
             message.zstd_data = compress(elements)
             self._num_inline_bytes += len(message.zstd_data)
             return
-        message.data = elements.tobytes()
+        if is_part and self._can_be_apart and size >= LARGE_BYTES:
+            self._apart = elements
+        else:
+            message.data = elements.tobytes()
         self._num_inline_bytes += size
 
     def _place_in_region(self, message: values_pb2.Tensor, elements: Bytes) -> bool:

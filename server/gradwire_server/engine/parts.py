@@ -141,7 +141,7 @@ class Parts:
         value = values_pb2.Value()
         value.tensor.dtype = values_pb2.DATA_TYPE_UINT8
         value.tensor.shape.append(size)
-        delivery.place(value.tensor, elements[begin : begin + size].to(_CPU))
+        delivery.place(value.tensor, elements[begin : begin + size].to(_CPU), is_part=True)
         return value
 
     def release(self, handle: int) -> None:

@@ -1,11 +1,13 @@
 """The memory that a session shares with its client."""
 
 import mmap
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from gradwire.v1 import values_pb2
+from gradwire.v1.apart import APART
 from gradwire_server.errors import GradwireError, Reason, invalid
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
@@ -13,10 +15,15 @@ Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 class Regions:
-    """The regions of one session, by number."""
+    """The regions of one session, by number.
+
+    Attributes:
+        apart: Elements that are apart from the message in progress; see `gradwire.v1.apart`.
+    """
 
     def __init__(self) -> None:
         self._memory: dict[int, Bytes] = {}
+        self.apart: Sequence[memoryview] = ()
 
     def add(self, number: int, memory: mmap.mmap) -> None:
         """Holds a region; the mapping goes when nobody has a slice of it any more."""
@@ -39,6 +46,11 @@ class Regions:
         Raises:
             GradwireError: The session has no such region, or the part is not within it.
         """
+        begin, size = message.offset, message.size_bytes
+        if message.region == APART and 0 <= begin < len(self.apart):
+            elements = np.frombuffer(self.apart[begin], np.uint8)
+            if len(elements) == size:
+                return elements
         memory = self._memory.get(message.region)
         if memory is None:
             raise GradwireError(
@@ -47,7 +59,6 @@ class Regions:
                 "one, and it lasts as long as the connection that fetched its memory.",
                 metadata={"region": str(message.region)},
             )
-        begin, size = message.offset, message.size_bytes
         # Each by itself, for their sum may be beyond int64 in other languages' eyes.
         if begin < 0 or size < 0 or begin > len(memory) or size > len(memory) - begin:
             raise invalid(

@@ -10,6 +10,7 @@ import structlog
 from google.protobuf.message import DecodeError, Message
 
 from gradwire.v1 import errors_pb2, sessions_pb2, values_pb2
+from gradwire.v1.apart import READ, REQUEST, Piece, field, split
 from gradwire_server.engine.delivery import IN_LINE, Delivery
 from gradwire_server.engine.failures import operation_failure
 from gradwire_server.engine.figures import Timing
@@ -25,12 +26,23 @@ Watch = Callable[[], AbstractContextManager[None]]
 
 log = structlog.get_logger(__name__)
 
+_VALUES = (sessions_pb2.ExecuteResponse.VALUES_FIELD_NUMBER,)
+
 
 class Answers(Protocol):
     """Where the answers to calls go."""
 
-    def reply(self, call: int, payload: bytes, times: str = "") -> None:
-        """Ends a call with its response; `times` is `Timing.summary`."""
+    def reply(
+        self, call: int, payload: bytes, times: str = "", *, rest: Sequence[Piece] = ()
+    ) -> None:
+        """Ends a call with its response; `times` is `Timing.summary`.
+
+        Args:
+            call: The call.
+            payload: The response, serialized.
+            times: Where its time went.
+            rest: What comes after the response; free again when this returns.
+        """
 
     def event(self, call: int, payload: bytes) -> None:
         """Sends one response of a streaming call."""
@@ -254,8 +266,10 @@ class ExecuteTask(Task):
         self._session = session
         self._payload = payload
         self._request: sessions_pb2.ExecuteRequest | None = None
+        self._received: Sequence[memoryview] = ()
         self._next_command = 0
         self._values: list[values_pb2.Value] = []
+        self._sent: dict[int, Piece] = {}
         self._num_bytes = 0
         self._delivery: Delivery | None = None
 
@@ -263,10 +277,9 @@ class ExecuteTask(Task):
         """Runs the next command; answers after the last one or the first that fails."""
         request = self._request
         if request is None:
+            payload, self._received = split(self._payload, REQUEST)
             try:
-                request = self._request = parse(
-                    sessions_pb2.ExecuteRequest, self._payload, self.timing
-                )
+                request = self._request = parse(sessions_pb2.ExecuteRequest, payload, self.timing)
             except GradwireError as error:
                 self.fail(error)
                 return False
@@ -303,31 +316,54 @@ class ExecuteTask(Task):
 
     def _run(self, request: sessions_pb2.ExecuteRequest, index: int) -> Sequence[values_pb2.Value]:
         session, command, path = self._session, request.commands[index], f"commands[{index}]"
-        if not request.HasField("delivery"):
+        if not self._received and not request.HasField("delivery"):
             return session.run(command, path)
-        if self._delivery is None:
+        if self._delivery is None and request.HasField("delivery"):
             self._delivery = session.delivery_of(request.delivery)
         # Between the commands of a message other tasks of the session may have their turns.
-        session.delivery = self._delivery
+        session.delivery = self._delivery or IN_LINE
+        session.regions.apart = self._received
         try:
             return session.run(command, path)
         finally:
             session.delivery = IN_LINE
+            session.regions.apart = ()
 
     def _add(self, values: Sequence[values_pb2.Value]) -> None:
+        elements = None if self._delivery is None else self._delivery.take_apart()
         self._num_bytes += sum(value.ByteSize() for value in values)
+        if elements is not None:
+            self._num_bytes += len(elements)
         require_fits(self._num_bytes, self._session.limits.max_message_bytes)
         self._values.extend(values)
+        if elements is not None:
+            assert self._request is not None
+            # The commands that come after this one may change them.
+            last = self._next_command + 1 == len(self._request.commands)
+            self._sent[len(self._values) - 1] = elements.data if last else elements.tobytes()
 
     def _reply(self, *, failure: errors_pb2.Failure | None = None, skipped: bool = False) -> None:
         assert self._request is not None
         self._session.last_seq = self._request.seq
         # The engine remembers the task for its logs; the memory may be the client's to free.
-        self._delivery = None
+        self._delivery, self._received = None, ()
         begin = perf_counter()
         response = sessions_pb2.ExecuteResponse(
-            seq=self._request.seq, values=self._values, failure=failure, skipped=skipped
+            seq=self._request.seq,
+            values=() if self._sent else self._values,
+            failure=failure,
+            skipped=skipped,
         )
-        payload = response.SerializeToString()
+        payload, rest = response.SerializeToString(), self._serialized_values()
         self.timing.encoded(begin)
-        self._answers.reply(self.call, payload, self.timing.summary())
+        self._answers.reply(self.call, payload, self.timing.summary(), rest=rest)
+        self._sent.clear()
+
+    def _serialized_values(self) -> list[Piece]:
+        """Returns the values as fields of the answer, if there are elements apart from them."""
+        pieces: list[Piece] = []
+        for index, value in enumerate(self._values if self._sent else ()):
+            elements = self._sent.get(index)
+            behind = () if elements is None else field(READ, elements)
+            pieces += field(_VALUES, value.SerializeToString(), *behind)
+        return pieces

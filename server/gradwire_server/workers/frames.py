@@ -78,7 +78,7 @@ class Frame:
         method: The RPC's method name, such as ``Forward``, in CALL, followed by a space and the
             trace context if it is traced; the last answer to such a call has here where its time
             went, see `Timing.summary`. See `FrameKind` for others.
-        payload: A serialized message.
+        payload: A serialized message. A worker gets large ones as views of memory of their own.
     """
 
     kind: FrameKind
@@ -88,8 +88,14 @@ class Frame:
     payload: bytes = b""
 
 
-def encode_header(frame: Frame) -> bytes:
-    """Returns header and method name; the payload is to be sent right after them."""
+def encode_header(frame: Frame, num_more_bytes: int = 0) -> bytes:
+    """Returns header and method name; the payload is to be sent right after them.
+
+    Args:
+        frame: The frame.
+        num_more_bytes: How long the payload is beyond that of the frame.
+    """
     method = frame.method.encode("ascii")
-    header = HEADER.pack(len(frame.payload), frame.call, frame.session, frame.kind, len(method))
+    length = len(frame.payload) + num_more_bytes
+    header = HEADER.pack(length, frame.call, frame.session, frame.kind, len(method))
     return header + method

@@ -4,18 +4,22 @@ import argparse
 import gc
 import importlib
 import json
+import math
 import os
 import platform
 import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import cast
 
+import numpy as np
 import structlog
 import torch
 
 from gradwire.v1 import server_pb2, sessions_pb2
+from gradwire.v1.apart import Piece
 from gradwire.v1.regions import claim
 from gradwire_server.access.quotas import Quotas
 from gradwire_server.allocator import keep_freed_memory
@@ -48,14 +52,23 @@ class Connection:
         self._buffer = bytearray()
         self._polling = Polling(PROMPT_SECONDS)
 
-    def send(self, frame: Frame) -> None:
-        """Sends a frame, waiting until the socket has taken all of it."""
-        header = encode_header(frame)
-        if len(frame.payload) <= SMALL_PAYLOAD_BYTES:
-            self._socket.sendall(header + frame.payload)
-        else:
-            self._socket.sendall(header)
-            self._socket.sendall(frame.payload)
+    def send(self, frame: Frame, rest: Sequence[Piece] = ()) -> None:
+        """Sends a frame, waiting until the socket has taken all of it.
+
+        Args:
+            frame: The frame.
+            rest: What comes after its payload.
+        """
+        gathered = encode_header(frame, sum(map(len, rest)))
+        for piece in (frame.payload, *rest):
+            if len(piece) <= SMALL_PAYLOAD_BYTES:
+                gathered += piece
+            else:
+                self._socket.sendall(gathered)
+                self._socket.sendall(piece)
+                gathered = b""
+        if gathered:
+            self._socket.sendall(gathered)
 
     def receive(self, *, wait: bool) -> Iterator[Frame]:
         """Yields the frames that have arrived.
@@ -77,16 +90,18 @@ class Connection:
             length, call, session, kind, method_length = HEADER.unpack_from(self._buffer)
             start = HEADER.size + method_length
             end = start + length
-            if len(self._buffer) < end:
-                if end - len(self._buffer) <= CHUNK_BYTES:
-                    return
-                self._fill(end)
+            if len(self._buffer) >= end:
+                payload = bytes(memoryview(self._buffer)[start:end])
+            elif end - len(self._buffer) <= CHUNK_BYTES or len(self._buffer) < start:
+                return
+            else:
+                payload = self._received(length, start)
             yield Frame(
                 kind=FrameKind(kind),
                 call=call,
                 session=session,
                 method=self._buffer[HEADER.size : start].decode("ascii"),
-                payload=bytes(memoryview(self._buffer)[start:end]),
+                payload=payload,
             )
             del self._buffer[:end]
 
@@ -101,19 +116,29 @@ class Connection:
                 self._polling.leave_core()
         if chunk is None:
             chunk = self._socket.recv(CHUNK_BYTES)
-        self._polling.waited(time.perf_counter() - began)
+        # Who sends large frames needs the core to make the next one.
+        is_large = len(chunk) == CHUNK_BYTES
+        self._polling.waited(math.inf if is_large else time.perf_counter() - began)
         return chunk
 
-    def _fill(self, size: int) -> None:
-        """Receives straight into the buffer until it holds `size` bytes."""
-        filled = len(self._buffer)
-        self._buffer.extend(bytes(size - filled))
-        with memoryview(self._buffer) as view:
-            while filled < size:
-                count = self._socket.recv_into(view[filled:])
-                if not count:
-                    raise EOFError
-                filled += count
+    def _received(self, size: int, start: int) -> bytes:
+        """Returns a payload of which a part has arrived, when all of it has.
+
+        It is a view of memory, which serves as bytes; to make bytes of it would take a copy.
+
+        Args:
+            size: How long it is.
+            start: Where it begins in the buffer.
+        """
+        payload = np.empty(size, np.uint8).data
+        filled = len(self._buffer) - start
+        payload[:filled] = memoryview(self._buffer)[start:]
+        while filled < size:
+            count = self._socket.recv_into(payload[filled:])
+            if not count:
+                raise EOFError
+            filled += count
+        return cast("bytes", payload)
 
 
 class FrameAnswers:
@@ -122,10 +147,12 @@ class FrameAnswers:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def reply(self, call: int, payload: bytes, times: str = "") -> None:
-        """Ends a call with its response."""
+    def reply(
+        self, call: int, payload: bytes, times: str = "", *, rest: Sequence[Piece] = ()
+    ) -> None:
+        """Ends a call with its response, and with what comes after that."""
         frame = Frame(kind=FrameKind.REPLY, call=call, method=times, payload=payload)
-        self._connection.send(frame)
+        self._connection.send(frame, rest)
 
     def event(self, call: int, payload: bytes) -> None:
         """Sends one response of a streaming call."""

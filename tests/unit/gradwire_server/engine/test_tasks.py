@@ -8,6 +8,7 @@ import pytest
 from google.protobuf.message import Message
 
 from gradwire.v1 import models_pb2
+from gradwire.v1.apart import Piece
 from gradwire_server.engine.figures import Timing
 from gradwire_server.engine.tasks import HandlerTask, StreamTask, UnaryTask, WaitingTask
 from gradwire_server.errors import GradwireError, Reason
@@ -19,8 +20,10 @@ class Answers:
     def __init__(self) -> None:
         self.given: list[Any] = []
 
-    def reply(self, call: int, payload: bytes, times: str = "") -> None:
-        self.given.append(payload)
+    def reply(
+        self, call: int, payload: bytes, times: str = "", *, rest: Sequence[Piece] = ()
+    ) -> None:
+        self.given.append(b"".join((payload, *rest)))
 
     def event(self, call: int, payload: bytes) -> None:
         self.given.append(payload)

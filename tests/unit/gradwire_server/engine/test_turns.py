@@ -1,5 +1,6 @@
 """Order within a session, turns between sessions, and what a session does not see of others."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from google.rpc import error_details_pb2
 
 from gradwire.v1 import models_pb2, runs_pb2, sessions_pb2, values_pb2
+from gradwire.v1.apart import Piece
 from gradwire_server.engine import engine
 from gradwire_server.engine.engine import Engine
 from gradwire_server.errors import GradwireError, Reason
@@ -26,8 +28,10 @@ class Recorded:
         self.errors: dict[int, GradwireError] = {}
         self.ended: list[int] = []
 
-    def reply(self, call: int, payload: bytes, times: str = "") -> None:
-        self.replies[call] = payload
+    def reply(
+        self, call: int, payload: bytes, times: str = "", *, rest: Sequence[Piece] = ()
+    ) -> None:
+        self.replies[call] = b"".join((payload, *rest))
         self.ended.append(call)
 
     def event(self, call: int, payload: bytes) -> None:
