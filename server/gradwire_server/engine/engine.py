@@ -57,6 +57,11 @@ SHARED_TURN_SECONDS = 0.00025
 """The same of one among others: as long as two or three small steps take, so that what changing
 sessions costs is not paid for each, and short enough for those who wait."""
 
+ENDED_BYTES = 16 << 20
+"""What ended sessions held is given back when it comes to more,"""
+ENDED_SHARE = 16
+"""or when they were more than one in so many of those that live."""
+
 
 class Engine:
     """Runs calls, strictly in order within a session and in turns between tenants and sessions.
@@ -104,6 +109,7 @@ class Engine:
         self._holdings = Holdings(self._quotas)
         self._known: WeakValueDictionary[str, KnownPrograms] = WeakValueDictionary()
         self._active: Session | None = None
+        self._num_ended = self._ended_bytes = 0
         # A response is encoded, copied into its message, and serialised.
         self._ceiling = Ceiling(device, slack_bytes=4 * limits.max_message_bytes)
         self._current: tuple[Task, Queue] | None = None
@@ -141,11 +147,17 @@ class Engine:
         self._holdings.add(tenant, session.budget)
 
     def close_session(self, session_id: int) -> None:
-        """Forgets a session and gives its memory back; its calls fail with SESSION_NOT_FOUND."""
+        """Forgets a session; its calls fail with SESSION_NOT_FOUND.
+
+        Its memory is given back at once if it is much, or if few sessions live; else with that of
+        the next ones that end, or with the next look at the figures.
+        """
         queue = self._queues.pop(session_id, None)
         if queue is None or queue.session is None:
             return
         session = queue.session
+        self._ended_bytes += session.budget.measure()
+        self._num_ended += 1
         self._holdings.remove(queue.tenant, session.budget)
         self._figures.counters["training_steps"][queue.tenant] += session.num_steps
         if self._active is session:
@@ -161,6 +173,16 @@ class Engine:
                 )
         session.close()
         del session, queue
+        if self._ended_bytes > ENDED_BYTES or self._num_ended * ENDED_SHARE > len(self._queues):
+            self._return_memory()
+
+    def _return_memory(self) -> None:
+        """Gives back what sessions that have ended leave behind.
+
+        That looks at all objects of all sessions: at the end of each, the end of many would take
+        as long as their number squared.
+        """
+        self._ended_bytes = self._num_ended = 0
         gc.collect()
         _return_free_memory(self._device)
 
@@ -226,6 +248,8 @@ class Engine:
             elsewhere: What tenants hold on other workers, in bytes; from now on that counts too.
         """
         self._holdings.elsewhere = elsewhere
+        if self._num_ended:
+            self._return_memory()
         figures = self._figures.to_json()
         steps = figures["counters"]["training_steps"]
         sessions = {}
