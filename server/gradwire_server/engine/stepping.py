@@ -19,6 +19,7 @@ from gradwire_server.engine.optimizers import needs_closure
 from gradwire_server.engine.recipe import Recipe
 from gradwire_server.engine.session import Session
 from gradwire_server.engine.snapshot import register
+from gradwire_server.engine.streams import UNKNOWN_BATCHES
 
 _AUTOCAST: dict[int, torch.dtype] = {
     runs_pb2.PRECISION_BFLOAT16: torch.bfloat16,
@@ -212,7 +213,13 @@ class Stepper:
         modules = [self._model.module]
         if isinstance(self.loss, torch.nn.Module):
             modules.append(self.loss)
-        return session.compiling.loop(modules, self._optimizer, session.device)
+        num_steps = self._recipe.num_steps
+        return session.compiling.loop(
+            modules,
+            self._optimizer,
+            session.device,
+            num_steps=num_steps if num_steps < UNKNOWN_BATCHES else 0,
+        )
 
     def _plain_step(
         self, inputs: Sequence[torch.Tensor], targets: Sequence[torch.Tensor]

@@ -17,11 +17,8 @@ import torch
 from torch import fx
 
 from gradwire_server.engine.compiling.graph import Graph, decode
+from gradwire_server.engine.compiling.native_code import compiler_options, separate_norms
 from gradwire_server.engine.compiling.packages import packages
-
-MIN_CHUNK_SIZE = 16384
-"""A loop over fewer elements for each thread stays on one: to start and join threads takes longer.
-The default, 512, made a step of the digits net twice as slow with two threads as with one."""
 
 
 def to_module(graph: Graph) -> fx.GraphModule:
@@ -47,14 +44,11 @@ def build(graph: Graph, target: Path) -> None:
     """Compiles a graph to a package."""
     with torch.no_grad():
         inputs = tuple(info.make() for info in graph.inputs.values())
-        program = torch.export.export(to_module(graph), inputs)
+        program = torch.export.export(to_module(separate_norms(graph)), inputs)
     package = target.with_suffix(".pt2")
     try:
         torch._inductor.aoti_compile_and_package(
-            program,
-            package_path=str(package),
-            # Random numbers are drawn as torch draws them, so a step can be compared with torch's.
-            inductor_configs={"fallback_random": True, "cpp.min_chunk_size": MIN_CHUNK_SIZE},
+            program, package_path=str(package), inductor_configs=compiler_options()
         )
         package.replace(target)
     finally:

@@ -34,6 +34,8 @@ class Compiling:
         modules: Sequence[torch.nn.Module],
         optimizer: torch.optim.Optimizer,
         device: torch.device,
+        *,
+        num_steps: int,
     ) -> Step:
         """Returns the step of a training loop, which says itself whether it is to be taken.
 
@@ -41,6 +43,7 @@ class Compiling:
             modules: What is called, the loss included.
             optimizer: What steps.
             device: Where it runs.
+            num_steps: How many steps it will take; 0 if nobody knows.
         """
         watched = Watched(modules, [optimizer], on_gone=lambda: step.clear())  # noqa: PLW0108
         step = Step(
@@ -51,5 +54,6 @@ class Compiling:
             what="Train",
             guarded=True,
             keeps_gradients=False,
+            num_steps=num_steps,
         )
         return step

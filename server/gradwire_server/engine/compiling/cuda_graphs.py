@@ -25,6 +25,8 @@ class CudaGraphs:
     """
 
     exact = False
+    # The next call captures where the state lies, so there is none on copies.
+    is_timed = False
 
     def __init__(
         self,
@@ -63,6 +65,7 @@ class _Replayed:
         new_graph: Callable[[], Any],
         capture: Capture,
     ) -> None:
+        self.is_faster: bool | None = None
         self._module = module
         self._num_taken = num_taken
         self._new_graph = new_graph
@@ -72,7 +75,7 @@ class _Replayed:
         self._inputs: list[torch.Tensor] = []
         self._outputs: Sequence[torch.Tensor] = ()
 
-    def __call__(self, tensors: list[torch.Tensor]) -> Sequence[torch.Tensor]:
+    def __call__(self, tensors: list[torch.Tensor], /) -> Sequence[torch.Tensor]:
         """Takes the step."""
         with torch.no_grad():
             if not self._is_warm:

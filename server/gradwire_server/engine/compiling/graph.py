@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
 import torch
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Part of the hash: a change of what is made of a graph makes all others."""
 
 
@@ -111,8 +111,8 @@ class Graph:
         """Returns the graph as JSON."""
         return json.dumps(
             {
-                "inputs": [[number, asdict(info)] for number, info in self.inputs.items()],
-                "nodes": [asdict(node) for node in self.nodes],
+                "inputs": [[number, vars(info)] for number, info in self.inputs.items()],
+                "nodes": [vars(node) for node in self.nodes],
                 "outputs": self.outputs,
             },
             separators=(",", ":"),

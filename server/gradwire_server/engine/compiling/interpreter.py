@@ -28,6 +28,7 @@ class Interpreted:
     """
 
     def __init__(self, graph: Graph) -> None:
+        self.is_faster: bool | None = None
         # It would look for what to fuse. The setting is the thread's, and there is only one.
         torch._C._set_graph_executor_optimize(False)
         try:
@@ -36,7 +37,7 @@ class Interpreted:
         except (RuntimeError, TypeError) as error:
             raise BuildError(f"the graph can't be interpreted: {error}") from error
 
-    def __call__(self, tensors: list[torch.Tensor]) -> Any:
+    def __call__(self, tensors: list[torch.Tensor], /) -> Any:
         """Takes the inputs of the graph and returns the outputs."""
         return self._function(*tensors)
 

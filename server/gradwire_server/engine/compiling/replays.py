@@ -12,6 +12,7 @@ class Replays:
     """Makes functions that do what was recorded; sessions that recorded the same share one."""
 
     exact = True
+    is_timed = False
 
     def __init__(self) -> None:
         self._made: WeakValueDictionary[str, Interpreted] = WeakValueDictionary()

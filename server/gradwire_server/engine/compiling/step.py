@@ -2,6 +2,7 @@
 
 import logging
 import math
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -23,6 +24,12 @@ log = structlog.get_logger(__name__)
 
 RECORD_AFTER = 32
 """How often a step is taken before it is worth recording."""
+RECORD_EARLY_AFTER = 2
+"""The same if it is known that it will be taken so often. The first one makes what an optimizer
+keeps."""
+NUM_TIMED = 3
+"""How often a compiled step is timed, to take it only if it is faster than torch. The first time
+is the slowest; of the others, the fastest counts."""
 MAX_VARIANTS = 8
 """For how many sizes of batches, modes and the like one step is compiled; others stay eager."""
 MAX_KINDS = 64
@@ -46,9 +53,11 @@ class Backend(Protocol):
 
     Attributes:
         exact: Whether it does what was recorded, to the last bit, and nothing else.
+        is_timed: Whether what it makes is to be used only where it takes less time than torch.
     """
 
     exact: bool
+    is_timed: bool
 
     def require_possible(self) -> None:
         """Raises BuildError if it can make nothing fast on this machine."""
@@ -90,6 +99,8 @@ class Step:
         guarded: Whether the last wanted result is a boolean tensor, and nothing is to change where
             it is false.
         keeps_gradients: Whether parameters are to have their gradients afterwards.
+        num_steps: How often it will be taken, as far as that is known.
+        clock: Tells the time in seconds.
     """
 
     def __init__(
@@ -102,6 +113,8 @@ class Step:
         what: str,
         guarded: bool = False,
         keeps_gradients: bool = True,
+        num_steps: int = 0,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._watched = watched
         self._backend = backend
@@ -110,6 +123,9 @@ class Step:
         self._what = what
         self._guarded = guarded
         self._keeps_gradients = keeps_gradients
+        self._clock = clock
+        self._comes_often = num_steps > RECORD_AFTER
+        self._first_kind: Any = None
         self._exact = backend.exact
         self._variants: dict[Any, Variant] = {}
         self._known: dict[Any, Variant] = {}
@@ -142,7 +158,7 @@ class Step:
             return None
         if variant.captured is None:
             variant.num_seen += 1
-            if variant.num_seen < RECORD_AFTER:
+            if variant.num_seen < self._record_after(kind):
                 return None
             return self._attempt(variant, inputs, function, self._record)
         try:
@@ -152,12 +168,25 @@ class Step:
             return None
         if compiled is None:
             return None
-        return self._attempt(variant, inputs, function, partial(self._check, compiled=compiled))
+        if compiled.is_faster is None or self._exact:
+            return self._attempt(variant, inputs, function, partial(self._check, compiled=compiled))
+        # It is that of another step, which compared it.
+        self._switch(variant, compiled)
+        return self._run(variant, inputs, compiled) if compiled.is_faster else None
 
     def clear(self) -> None:
         """Forgets what was compiled: what it worked on is gone."""
         self._variants.clear()
         self._known.clear()
+
+    def _record_after(self, kind: Any) -> int:
+        """Returns how often a kind of inputs is seen before it is worth recording."""
+        if self._first_kind is None:
+            self._first_kind = kind
+        # Others, such as the last batch of an epoch, come more seldom.
+        return (
+            RECORD_EARLY_AFTER if self._comes_often and kind == self._first_kind else RECORD_AFTER
+        )
 
     def _look(self, kind: Any) -> Variant:
         """Finds out what to do for a kind of inputs, and remembers it."""
@@ -313,7 +342,9 @@ class Step:
         """Takes the step with torch, and with what was compiled on a copy; compares the two."""
         captured = variant.captured
         assert captured is not None
+        begin = self._clock()
         wanted = function()
+        torch_seconds = self._clock() - begin
         if self._guarded and not wanted[-1].item():
             return None
         after = RandomState.capture(self._device)
@@ -324,17 +355,34 @@ class Step:
         fixed = [copies.get(tensor.data_ptr(), tensor) for tensor in captured.fixed]
         try:
             with torch.no_grad():
-                outputs = compiled([*[inputs[index] for index in captured.taken], *fixed])
+                tensors = [*[inputs[index] for index in captured.taken], *fixed]
+                outputs = compiled([*tensors])
                 compare = _require_same if self._exact else _require_close
                 for value, expected in _pairs(captured, inputs, outputs, wanted, copies):
                     compare(value.detach(), expected.detach())
+                num_timed = NUM_TIMED if self._backend.is_timed else 0
+                seconds = [self._time(compiled, [*tensors]) for _ in range(num_timed)]
         except (AssertionError, RuntimeError) as error:
             self._leave(variant, "mismatched", error)
             return wanted
         finally:
             after.restore(self._device)
-        variant.compiled = compiled
         self._counts["checked"] += 1
+        compiled.is_faster = min(seconds, default=0.0) <= torch_seconds
+        self._switch(variant, compiled)
+        return wanted
+
+    def _time(self, compiled: Compiled, tensors: list[torch.Tensor]) -> float:
+        begin = self._clock()
+        compiled(tensors)
+        return self._clock() - begin
+
+    def _switch(self, variant: Variant, compiled: Compiled) -> None:
+        """Lets a step that is right be taken from now on, if it is faster."""
+        if not compiled.is_faster:
+            self._leave(variant, "slower", "torch takes less time")
+            return
+        variant.compiled = compiled
         log.log(
             logging.DEBUG if self._exact else logging.INFO,
             "step replayed" if self._exact else "step compiled",
@@ -343,7 +391,6 @@ class Step:
         if not self._keeps_gradients:
             for parameter in self._watched.parameters():
                 parameter.grad = None
-        return wanted
 
     def _leave(self, variant: Variant, outcome: str, why: object) -> None:
         """Leaves a step to torch from now on."""

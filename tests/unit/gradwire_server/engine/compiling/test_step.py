@@ -19,7 +19,11 @@ from gradwire_server.engine.compiling.builder import to_module
 from gradwire_server.engine.compiling.builds import Compiled
 from gradwire_server.engine.compiling.capture import Captured
 from gradwire_server.engine.compiling.graph import Graph
-from gradwire_server.engine.compiling.step import MAX_VARIANTS, RECORD_AFTER
+from gradwire_server.engine.compiling.step import (
+    MAX_VARIANTS,
+    RECORD_AFTER,
+    RECORD_EARLY_AFTER,
+)
 
 CPU = torch.device("cpu")
 READS_ITS_STATE = {"Adafactor"}
@@ -30,33 +34,70 @@ OPTIMIZERS = sorted(
 )
 
 
+class Clock:
+    """Tells a time that passes when it is told to.
+
+    Attributes:
+        now: The time.
+    """
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Interpreted:
+    """Runs what was recorded by torch.fx, operation by operation."""
+
+    def __init__(self, graph_json: str, error: float, take_time: Callable[[], None]) -> None:
+        self.is_faster: bool | None = None
+        self._module = to_module(Graph.from_json(graph_json))
+        self._error = error
+        self._take_time = take_time
+
+    def __call__(self, tensors: list[torch.Tensor], /) -> Sequence[torch.Tensor]:
+        self._take_time()
+        with torch.no_grad():
+            outputs = self._module(*tensors)
+            return [o + self._error if o.is_floating_point() else o for o in outputs]
+
+
 class Interpreter:
-    """Runs what was recorded by torch.fx, operation by operation.
+    """Makes what runs recordings; equal ones are run by the same.
 
     Args:
-        error: What it adds to the outputs.
+        error: What is added to the outputs.
+        seconds: How long each run takes, by the clock; torch takes a second.
+
+    Attributes:
+        clock: The clock.
+        num_made: How many were made.
     """
 
     exact = False
+    is_timed = True
 
-    def __init__(self, error: float = 0.0) -> None:
-        self._error = error
+    def __init__(self, error: float = 0.0, seconds: float = 0.0) -> None:
+        self.clock = Clock()
         self.num_made = 0
+        self._error = error
+        self._seconds = seconds
+        self._made: dict[str, Interpreted] = {}
 
     def require_possible(self) -> None:
         """It is always possible."""
 
     def get(self, captured: Captured) -> Compiled:
         """Returns what runs a recording."""
-        self.num_made += 1
-        module = to_module(Graph.from_json(captured.graph_json))
+        text = captured.graph_json
+        if text not in self._made:
+            self.num_made += 1
+            self._made[text] = Interpreted(text, self._error, self._take_time)
+        return self._made[text]
 
-        def run(tensors: list[torch.Tensor]) -> Sequence[torch.Tensor]:
-            with torch.no_grad():
-                outputs = module(*tensors)
-                return [o + self._error if o.is_floating_point() else o for o in outputs]
-
-        return run
+    def _take_time(self) -> None:
+        self.clock.now += self._seconds
 
 
 class Loop:
@@ -69,6 +110,7 @@ class Loop:
         clip: To which norm gradients are clipped; None for not.
         guarded: See `Step`.
         zeroes: Whether gradients are cleared before each step.
+        num_steps: See `Step`.
     """
 
     def __init__(
@@ -80,12 +122,14 @@ class Loop:
         clip: float | None = None,
         guarded: bool = False,
         zeroes: bool = True,
+        num_steps: int = 0,
     ) -> None:
         self.model, self.optimizer = model, optimizer
         self.version = 0
         self.counts: Counter[str] = Counter()
         self._clip, self._guarded, self._zeroes = clip, guarded, zeroes
         self._step = None
+        self._clock = getattr(backend, "clock", Clock())
         if backend is not None:
             watched = Watched([model], [optimizer], on_gone=lambda: step.clear())  # noqa: PLW0108
             self._step = step = Step(
@@ -96,6 +140,8 @@ class Loop:
                 what="test",
                 guarded=guarded,
                 keeps_gradients=not guarded,
+                num_steps=num_steps,
+                clock=self._clock,
             )
 
     @property
@@ -108,6 +154,7 @@ class Loop:
         """Takes a step; returns the loss, or None if the step was left out."""
 
         def function() -> Sequence[torch.Tensor]:
+            self._clock.now += 1.0
             if self._zeroes:
                 self.optimizer.zero_grad()
             loss = torch.nn.functional.mse_loss(self.model(inputs), targets)
@@ -298,6 +345,51 @@ def test_what_computes_something_else_is_not_switched_to() -> None:
     found = run(loop)
     assert loop.counts == {"recorded": 1, "mismatched": 1}
     torch.testing.assert_close(found, run(make(None)), rtol=1e-3, atol=1e-4)
+
+
+def test_what_is_slower_than_torch_is_not_switched_to() -> None:
+    def make(backend: Any) -> Loop:
+        model = net()
+        return Loop(model, adam(model), backend)
+
+    backend = Interpreter(seconds=1.5)
+    loop = make(backend)
+    found = run(loop)
+    assert loop.counts == {"recorded": 1, "checked": 1, "slower": 1}
+    torch.testing.assert_close(found, run(make(None)), rtol=1e-3, atol=1e-4)
+    other = make(backend)
+    run(other)
+    assert other.counts == {"recorded": 1, "slower": 1}
+
+
+def test_the_same_step_of_another_model_is_neither_made_nor_compared_again() -> None:
+    def make(backend: Any) -> Loop:
+        model = net()
+        return Loop(model, adam(model), backend)
+
+    backend = Interpreter()
+    run(make(backend))
+    loop = make(backend)
+    found = run(loop)
+    assert loop.counts["recorded"] == 1
+    assert not loop.counts["checked"]
+    assert loop.counts["compiled"] == 12
+    assert backend.num_made == 1
+    torch.testing.assert_close(found, run(make(None)), rtol=1e-3, atol=1e-4)
+
+
+def test_a_step_that_will_come_often_is_recorded_early() -> None:
+    def make(backend: Any) -> Loop:
+        model = net()
+        return Loop(model, adam(model), backend, num_steps=RECORD_AFTER + 12)
+
+    loop = make(Interpreter())
+    found = run(loop)
+    assert loop.counts["compiled"] == RECORD_AFTER + 12 - RECORD_EARLY_AFTER - 1
+    torch.testing.assert_close(found, run(make(None)), rtol=1e-3, atol=1e-4)
+    for inputs, targets in batches(RECORD_AFTER - 1, 5):
+        loop.take(inputs, targets)
+    assert loop.counts["recorded"] == 1
 
 
 def test_a_guarded_step_changes_nothing_if_its_loss_is_not_finite() -> None:
