@@ -2,11 +2,12 @@
 
 import asyncio
 import gc
+import importlib
 import os
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 import structlog
@@ -25,7 +26,6 @@ from gradwire_server.observability.figures import Lookout
 from gradwire_server.observability.metrics import Metrics
 from gradwire_server.observability.observer import Observer
 from gradwire_server.observability.tracing import Tracing, TracingUnavailableError
-from gradwire_server.page import Page
 from gradwire_server.runs.registry import RunRegistry
 from gradwire_server.sessions.parking import Parking
 from gradwire_server.sessions.registry import SessionRegistry
@@ -38,18 +38,20 @@ from gradwire_server.transport.front import FrontRpcs, installed_version
 from gradwire_server.transport.handlers import Handlers
 from gradwire_server.transport.health import SERVICE_NAME as HEALTH_SERVICE
 from gradwire_server.transport.health import Health
-from gradwire_server.transport.http_server import HttpServer
 from gradwire_server.transport.kept import KeptRpcs
 from gradwire_server.transport.listening import listen
 from gradwire_server.transport.options import server_options
 from gradwire_server.transport.region_socket import RegionSocket
 from gradwire_server.transport.routes import SERVICES
-from gradwire_server.transport.scraping import Scraping
 from gradwire_server.transport.tls import TlsFileError, server_credentials
 from gradwire_server.transport.traffic import Traffic, cut_off, shutting_down
 from gradwire_server.workers.devices import NoSuchDeviceError, find_devices, parse_devices
 from gradwire_server.workers.launcher import WORKER_COMMAND, Launcher
 from gradwire_server.workers.pool import WorkerPool
+
+if TYPE_CHECKING:
+    from gradwire_server.page import Page
+    from gradwire_server.transport.scraping import Scraping
 
 log = structlog.get_logger(__name__)
 
@@ -232,14 +234,18 @@ class Server:
         )
         return server
 
-    def _make_scraping(self) -> Scraping | None:
+    def _make_scraping(self) -> "Scraping | None":
         address = _parse_optional(self._settings.metrics_address)
         if address is None or self._metrics is None:
             return None
-        http = HttpServer(
-            "metrics", address, self._settings.tls, trusts_hosts=_trusts_hosts(self._settings)
+        trusts_hosts = _trusts_hosts(self._settings)
+        # Loaded by servers that speak HTTP, not by those that a program starts for itself.
+        scraping = importlib.import_module("gradwire_server.transport.scraping")
+        http = scraping.HttpServer(
+            "metrics", address, self._settings.tls, trusts_hosts=trusts_hosts
         )
-        return Scraping(self._metrics, self._tokens, self._audit, http)
+        made: Scraping = scraping.Scraping(self._metrics, self._tokens, self._audit, http)
+        return made
 
     def _clean_storage(self) -> None:
         try:
@@ -322,11 +328,12 @@ def _parse_optional(address: str | None) -> Address | None:
     return None if address is None else Address.parse(address)
 
 
-def _make_page(settings: Settings) -> Page | None:
+def _make_page(settings: Settings) -> "Page | None":
     address = _parse_optional(settings.page_address)
     if address is None:
         return None
-    return Page(address, settings.tls, trusts_hosts=_trusts_hosts(settings))
+    kind: type[Page] = importlib.import_module("gradwire_server.page").Page
+    return kind(address, settings.tls, trusts_hosts=_trusts_hosts(settings))
 
 
 def _trusts_hosts(settings: Settings) -> bool:

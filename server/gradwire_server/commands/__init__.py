@@ -1,52 +1,62 @@
-"""The subcommands of ``gradwire``."""
+"""The subcommands of ``gradwire``; those that are not asked for are not loaded."""
+
+import importlib
+import sys
+from collections.abc import Collection
 
 import typer
 
-from gradwire_server.commands import (
-    bench,
-    checkpoints,
-    datasets,
-    inspection,
-    runs,
-    serve,
-    tokens,
-    top,
-)
 from gradwire_server.config import SettingsError
-from gradwire_server.transport.front import installed_version
 
-__all__ = ["app", "run"]
+__all__ = ["COMMANDS", "make_app", "run"]
 
-app = typer.Typer(
-    name="gradwire",
-    help="PyTorch training as a gRPC service.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
-app.command(epilog=serve.EPILOG)(serve.serve)
-for command in (
-    *(inspection.health, inspection.info, inspection.sessions, inspection.workers),
-    *(top.top, bench.bench),
-):
-    app.command()(command)
-app.add_typer(runs.app, name="runs")
-app.add_typer(checkpoints.app, name="checkpoints")
-app.add_typer(datasets.app, name="datasets")
-app.add_typer(tokens.app, name="tokens")
+COMMANDS = {
+    "serve": "serve",
+    "health": "inspection",
+    "info": "inspection",
+    "sessions": "inspection",
+    "workers": "inspection",
+    "top": "top",
+    "bench": "bench",
+    "version": "version",
+    "runs": "runs",
+    "checkpoints": "checkpoints",
+    "datasets": "datasets",
+    "tokens": "tokens",
+}
+"""The module of each command. It has a function of that name, or an application with commands."""
 
 
-@app.command()
-def version() -> None:
-    """Shows the installed version."""
-    typer.echo(f"gradwire {installed_version('gradwire') or 'unknown'}")
+def make_app(names: Collection[str] = tuple(COMMANDS)) -> typer.Typer:
+    """Returns the application that carries commands out.
+
+    Args:
+        names: The commands that it has.
+    """
+    app = typer.Typer(
+        name="gradwire",
+        help="PyTorch training as a gRPC service.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+    # So that a single command is still called by its name.
+    app.callback()(lambda: None)
+    for name in names:
+        module = importlib.import_module(f"gradwire_server.commands.{COMMANDS[name]}")
+        if hasattr(module, name):
+            app.command(name, epilog=getattr(module, "EPILOG", None))(getattr(module, name))
+        else:
+            app.add_typer(module.app, name=name)
+    return app
 
 
 def run() -> int:
     """Runs the command; returns its exit status."""
+    asked = [name for name in sys.argv[1:2] if name in COMMANDS]
     try:
-        app()
+        make_app(asked or tuple(COMMANDS))()
     except SettingsError as error:
         typer.echo(f"gradwire: {error}", err=True)
         return 2

@@ -4,7 +4,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from gradwire_server.commands import app
+from gradwire_server.commands import make_app
 from gradwire_server.config import Settings
 
 
@@ -14,7 +14,7 @@ def gradwire(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_every_setting_is_an_option_of_serve() -> None:
-    result = CliRunner().invoke(app, ["serve", "--help"], env={"COLUMNS": "200"})
+    result = CliRunner().invoke(make_app(), ["serve", "--help"], env={"COLUMNS": "200"})
     assert result.exit_code == 0
     missing = [
         name for name in Settings.model_fields if f"--{name.replace('_', '-')}" not in result.output
@@ -79,7 +79,7 @@ def test_without_the_parts_of_a_server_it_is_told_what_to_install() -> None:
 
 def test_the_front_process_loads_no_torch() -> None:
     script = (
-        "import sys, gradwire_server.commands; "
+        "import sys, gradwire_server.commands; gradwire_server.commands.make_app(); "
         "sys.exit(' '.join(m for m in sys.modules if m.split('.')[0] == 'torch') or 0)"
     )
     result = subprocess.run(
