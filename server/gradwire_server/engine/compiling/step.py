@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, Protocol
@@ -14,11 +14,11 @@ import torch
 
 from gradwire_server.engine.compiling.builds import BuildError, Compiled
 from gradwire_server.engine.compiling.capture import Captured, Capturing
+from gradwire_server.engine.compiling.comparing import pairs, require_close, require_same
 from gradwire_server.engine.compiling.graph import UnrecordableError
-from gradwire_server.engine.compiling.recording import Rate, Recording, layout_of, traceable
+from gradwire_server.engine.compiling.recording import Rate, Recording, traceable
 from gradwire_server.engine.compiling.watched import Snapshot, Undo, Watched, same_elements
 from gradwire_server.engine.random_state import RandomState
-from gradwire_server.engine.spent import Spent
 
 log = structlog.get_logger(__name__)
 
@@ -357,8 +357,8 @@ class Step:
             with torch.no_grad():
                 tensors = [*[inputs[index] for index in captured.taken], *fixed]
                 outputs = compiled([*tensors])
-                compare = _require_same if self._exact else _require_close
-                for value, expected in _pairs(captured, inputs, outputs, wanted, copies):
+                compare = require_same if self._exact else require_close
+                for value, expected in pairs(captured, inputs, outputs, wanted, copies):
                     compare(value.detach(), expected.detach())
                 num_timed = NUM_TIMED if self._backend.is_timed else 0
                 seconds = [self._time(compiled, [*tensors]) for _ in range(num_timed)]
@@ -415,39 +415,3 @@ def _kind(value: Any) -> Any:
     if value.requires_grad and value.is_leaf:
         return (id(value), value.shape)
     return (value.shape, value.stride(), value.dtype)
-
-
-def _pairs(
-    captured: Captured,
-    inputs: Sequence[Any],
-    outputs: Sequence[torch.Tensor],
-    wanted: Sequence[Any],
-    copies: dict[int, torch.Tensor],
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yields the tensors that a step made or changed, each with what torch made of it."""
-    for tensor in captured.mutated:
-        yield copies[tensor.data_ptr()], tensor
-    for value, expected in zip(captured.results(inputs, outputs), wanted, strict=True):
-        if isinstance(expected, torch.Tensor):
-            yield value.elements if isinstance(value, Spent) else value, expected
-    for parameter, index in captured.gradients:
-        if index is not None:
-            assert parameter.grad is not None
-            yield outputs[index], parameter.grad
-
-
-def _require_close(value: torch.Tensor, expected: torch.Tensor) -> None:
-    """Raises AssertionError unless two tensors are close by torch's tolerances."""
-    torch.testing.assert_close(value, expected, equal_nan=True)
-
-
-def _require_same(value: torch.Tensor, expected: torch.Tensor) -> None:
-    """Raises AssertionError unless two tensors are the same, and lie the same way in memory."""
-    if value.dtype != expected.dtype or layout_of(value) != layout_of(expected):
-        raise AssertionError(f"{_form(value)} where torch makes {_form(expected)}")
-    if not same_elements(value, expected):
-        raise AssertionError(f"other elements in a tensor of {_form(expected)}")
-
-
-def _form(tensor: torch.Tensor) -> str:
-    return f"{tuple(tensor.shape)}, strides {tensor.stride()}, {tensor.dtype}"
