@@ -37,6 +37,9 @@ LARGE_BYTES = 1 << 20
 MAX_PART_BYTES = 256 << 20
 """Smaller tensors are gathered into parts up to this size."""
 
+# To look it up takes longer than to write a small checkpoint's manifest.
+GRADWIRE_VERSION = metadata.version("gradwire")
+
 TensorKey = tuple[str, torch.dtype, torch.Size, bytes]
 """The name, element type, shape, and a hash of the elements of a tensor."""
 KnownParts = MutableMapping[TensorKey, Part]
@@ -244,7 +247,7 @@ def draft_checkpoint(
         "models": tuple(session.models),
         "run_steps": {name: run.progress.step for name, run in session.runs.items()},
         "parked": parked,
-        "gradwire_version": metadata.version("gradwire"),
+        "gradwire_version": GRADWIRE_VERSION,
         "torch_version": torch.__version__,
     }
     return Draft(session, snapshot, client_state, facts, known)
