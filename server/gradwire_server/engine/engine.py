@@ -101,10 +101,13 @@ class Engine:
         self._ready = Turns()
         self._figures = Figures()
         counters = self._figures.counters
-        self._compiling = None
+        self._replaying = self._compiling = None
+        if replays:
+            self._replaying = Compiling(Replays(), counters["replayed_steps"])
         if backend is not None:
-            self._compiling = Compiling(backend, counters["compiled_steps"])
-        self._replaying = Compiling(Replays(), counters["replayed_steps"]) if replays else None
+            self._compiling = Compiling(
+                backend, counters["compiled_steps"], otherwise=self._replaying
+            )
         self._quotas = quotas or Quotas(limits)
         self._holdings = Holdings(self._quotas)
         self._known: WeakValueDictionary[str, KnownPrograms] = WeakValueDictionary()

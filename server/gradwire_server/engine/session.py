@@ -117,7 +117,7 @@ class Session:
         self._parts = Parts(device, self.regions, self.budget)
         self._intrinsics = Intrinsics(device, self.budget)
         self._run_fast = None
-        fast = replaying if exact else compiling
+        fast = replaying if exact else compiling or replaying
         if fast is not None:
             self._run_fast = fast.programs(device, self._intrinsics.close_contexts)
         self._callables = Callables(device, lambda name, path: self.registry.resolve(name, path))  # noqa: PLW0108  # not there yet

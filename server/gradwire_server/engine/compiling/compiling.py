@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from gradwire_server.engine.compiling.programs import ProgramSteps
+from gradwire_server.engine.compiling.programs import Maker, ProgramSteps
 from gradwire_server.engine.compiling.step import Backend, Step
 from gradwire_server.engine.compiling.watched import Watched
 
@@ -17,17 +17,24 @@ class Compiling:
     Args:
         backend: What makes steps fast.
         counts: Counts what becomes of steps, by outcome.
+        otherwise: What takes the steps of programs that this does not take, if not torch.
     """
 
-    def __init__(self, backend: Backend, counts: "Counter[str]") -> None:
+    def __init__(
+        self, backend: Backend, counts: "Counter[str]", *, otherwise: "Compiling | None" = None
+    ) -> None:
         self._backend = backend
         self._counts = counts
+        self._makers: list[Maker] = [
+            Maker(backend, counts),
+            *(otherwise._makers if otherwise else ()),
+        ]
 
     def programs(
         self, device: torch.device, close_contexts: Callable[[], None]
     ) -> Callable[..., list[Any]]:
         """Returns what runs the programs of a session; see `ProgramSteps`."""
-        return ProgramSteps(self._backend, device, self._counts, close_contexts).run
+        return ProgramSteps(self._makers, device, close_contexts).run
 
     def loop(
         self,

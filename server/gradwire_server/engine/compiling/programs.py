@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -20,28 +20,31 @@ MAX_PREPARED = 8
 """For how many sets of wanted results a program has its step prepared."""
 
 
+class Maker(NamedTuple):
+    """What makes steps fast, and counts what becomes of them, by outcome."""
+
+    backend: Backend
+    counts: "Counter[str]"
+
+
 class ProgramSteps:
-    """Runs the programs of a session, and compiles those parts of them that are training steps.
+    """Runs the programs of a session, and makes those parts of them fast that are training steps.
 
     Args:
-        backend: What makes steps fast.
+        makers: What makes steps fast. A step that the first does not take, is for the next.
         device: Where the session lives.
-        counts: Counts what becomes of steps, by outcome.
         close_contexts: Leaves the contexts that a program has entered.
     """
 
     def __init__(
         self,
-        backend: Backend,
+        makers: Sequence[Maker],
         device: torch.device,
-        counts: "Counter[str]",
         close_contexts: Callable[[], None],
     ) -> None:
-        self._backend = backend
+        self._makers = makers
         self._device = device
-        self._counts = counts
         self.close_contexts = close_contexts
-        self.exact = backend.exact
 
     def run(
         self, program: Program, inputs: Sequence[Any], wanted: tuple[int, ...], version: int
@@ -54,21 +57,29 @@ class ProgramSteps:
             wanted: Which results are wanted.
             version: As for `Step.take`.
         """
-        if not program.num_backwards or (program.num_steps == 0 and not self.exact):
+        if not program.num_backwards:
             return program.run(inputs, wanted)
-        part: _StepPart | None = program.prepared.get(wanted)
-        if part is None:
+        parts: list[_StepPart] | None = program.prepared.get(wanted)
+        if parts is None:
             if len(program.prepared) >= MAX_PREPARED:
                 program.prepared.clear()
-            part = program.prepared[wanted] = _StepPart(program, wanted, self)
-        return part.run(inputs, version) if part.is_possible else program.run(inputs, wanted)
+            found = [_StepPart(program, wanted, self, maker) for maker in self._makers]
+            parts = program.prepared[wanted] = [part for part in found if part.is_possible]
+        if not parts:
+            return program.run(inputs, wanted)
+        return parts[0].run(inputs, version, *parts[1:])
 
     def step(
-        self, given: Sequence[Any], constants: Sequence[Any], on_gone: Callable[[], None]
+        self,
+        maker: Maker,
+        given: Sequence[Any],
+        constants: Sequence[Any],
+        on_gone: Callable[[], None],
     ) -> Step:
         """Returns a step that works on the modules and optimizers among some values.
 
         Args:
+            maker: What makes it fast.
             given: What may be something else the next time.
             constants: What is always the same.
             on_gone: Called when nobody else holds one of them any more.
@@ -82,10 +93,10 @@ class ProgramSteps:
             [value for value in values if isinstance(value, torch.nn.Module)],
             [value for value in values if isinstance(value, torch.optim.Optimizer)],
             tensors,
-            steps=not self.exact,
+            steps=not maker.backend.exact,
             on_gone=on_gone,
         )
-        return Step(watched, self._backend, self._device, self._counts, what="program")
+        return Step(watched, maker.backend, self._device, maker.counts, what="program")
 
 
 class _StepPart:
@@ -99,16 +110,20 @@ class _StepPart:
         is_possible: Whether there is such a part.
     """
 
-    def __init__(self, program: Program, wanted: tuple[int, ...], steps: ProgramSteps) -> None:
+    def __init__(
+        self, program: Program, wanted: tuple[int, ...], steps: ProgramSteps, maker: Maker
+    ) -> None:
         self._program = program
         self._wanted = wanted
         self._steps = steps
+        self._maker = maker
         self._step: Step | None = None
         self._objects: tuple[int, ...] = ()
         code, names = program.code(wanted), program.names
-        last = _BACKWARD if steps.exact else _STEP
+        exact = maker.backend.exact
+        last = _BACKWARD if exact else _STEP
         end = 1 + max((i for i, name in enumerate(names) if name == last), default=-1)
-        allowed = STEP_OPERATIONS - {_STEP} if steps.exact else STEP_OPERATIONS
+        allowed = STEP_OPERATIONS - {_STEP} if exact else STEP_OPERATIONS
         others = [i for i, name in enumerate(names[:end]) if name and name not in allowed]
         begin = 1 + max(others, default=-1)
         self._before, self._part, self._after = code[:begin], code[begin:end], code[end:]
@@ -126,8 +141,8 @@ class _StepPart:
         self._looked_at = {r for i in looked_at for r in program.reads(i, i + 1)}
         self._reads = sorted(program.reads(begin, end) & given - targets)
 
-    def run(self, inputs: Sequence[Any], version: int) -> list[Any]:
-        """Runs the program."""
+    def run(self, inputs: Sequence[Any], version: int, *others: "_StepPart") -> list[Any]:
+        """Runs the program; the step by one of `others` if it is not taken here."""
         program, wanted = self._program, self._wanted
         registers = program.registers(inputs)
         program.execute(self._before, registers, wanted)
@@ -136,6 +151,8 @@ class _StepPart:
         if not torch.is_anomaly_enabled():
             step = self._step_for(given)
             results = step.take(given, version, lambda: self._take(registers.copy()))
+        if results is None and others and not self._before:
+            return others[0].run(inputs, version, *others[1:])
         if results is None:
             program.execute(self._part, registers, wanted)
             program.execute(self._after, registers, wanted)
@@ -159,7 +176,7 @@ class _StepPart:
             constants = self._program.constants
             for value in [each for each in (*given, *constants) if isinstance(each, Program)]:
                 constants += value.constants
-            self._step = self._steps.step(given, constants, self._forget)
+            self._step = self._steps.step(self._maker, given, constants, self._forget)
             self._objects = objects
         return self._step
 
