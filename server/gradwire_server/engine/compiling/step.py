@@ -30,6 +30,9 @@ keeps."""
 NUM_TIMED = 3
 """How often a compiled step is timed, to take it only if it is faster than torch. The first time
 is the slowest; of the others, the fastest counts."""
+NUM_COMPARED = 3
+"""How often a compiled step must be slower, `RECORD_AFTER` steps apart, to be left to torch:
+another program may have had the processor."""
 MAX_VARIANTS = 8
 """For how many sizes of batches, modes and the like one step is compiled; others stay eager."""
 MAX_KINDS = 64
@@ -78,6 +81,8 @@ class Variant:
         captured: What was recorded.
         compiled: What takes it, once it is there and gave what torch gives.
         eager: Whether it is left to torch.
+        num_slower: How often what takes it was slower than torch.
+        num_waiting: How many steps torch is to take before the two are compared again.
     """
 
     def __init__(self, *, eager: bool = False) -> None:
@@ -85,6 +90,7 @@ class Variant:
         self.captured: Captured | None = None
         self.compiled: Compiled | None = None
         self.eager = eager
+        self.num_slower = self.num_waiting = 0
 
 
 class Step:
@@ -161,6 +167,9 @@ class Step:
             if variant.num_seen < self._record_after(kind):
                 return None
             return self._attempt(variant, inputs, function, self._record)
+        if variant.num_waiting:
+            variant.num_waiting -= 1
+            return None
         try:
             compiled = self._backend.get(variant.captured)
         except BuildError as error:
@@ -368,8 +377,13 @@ class Step:
         finally:
             after.restore(self._device)
         self._counts["checked"] += 1
-        compiled.is_faster = min(seconds, default=0.0) <= torch_seconds
-        self._switch(variant, compiled)
+        is_faster = min(seconds, default=0.0) <= torch_seconds
+        variant.num_slower += not is_faster
+        if is_faster or variant.num_slower >= NUM_COMPARED:
+            compiled.is_faster = is_faster
+            self._switch(variant, compiled)
+        else:
+            variant.num_waiting = RECORD_AFTER
         return wanted
 
     def _time(self, compiled: Compiled, tensors: list[torch.Tensor]) -> float:

@@ -21,6 +21,7 @@ from gradwire_server.engine.compiling.capture import Captured
 from gradwire_server.engine.compiling.graph import Graph
 from gradwire_server.engine.compiling.step import (
     MAX_VARIANTS,
+    NUM_COMPARED,
     RECORD_AFTER,
     RECORD_EARLY_AFTER,
 )
@@ -73,6 +74,7 @@ class Interpreter:
     Attributes:
         clock: The clock.
         num_made: How many were made.
+        seconds: As given.
     """
 
     exact = False
@@ -82,7 +84,7 @@ class Interpreter:
         self.clock = Clock()
         self.num_made = 0
         self._error = error
-        self._seconds = seconds
+        self.seconds = seconds
         self._made: dict[str, Interpreted] = {}
 
     def require_possible(self) -> None:
@@ -97,7 +99,7 @@ class Interpreter:
         return self._made[text]
 
     def _take_time(self) -> None:
-        self.clock.now += self._seconds
+        self.clock.now += self.seconds
 
 
 class Loop:
@@ -354,12 +356,25 @@ def test_what_is_slower_than_torch_is_not_switched_to() -> None:
 
     backend = Interpreter(seconds=1.5)
     loop = make(backend)
-    found = run(loop)
-    assert loop.counts == {"recorded": 1, "checked": 1, "slower": 1}
-    torch.testing.assert_close(found, run(make(None)), rtol=1e-3, atol=1e-4)
+    num_steps = (1 + NUM_COMPARED) * RECORD_AFTER
+    found = run(loop, num_steps=num_steps)
+    assert loop.counts == {"recorded": 1, "checked": NUM_COMPARED, "slower": 1}
+    torch.testing.assert_close(found, run(make(None), num_steps=num_steps), rtol=1e-3, atol=1e-4)
     other = make(backend)
     run(other)
     assert other.counts == {"recorded": 1, "slower": 1}
+
+
+def test_what_was_slower_once_is_compared_again() -> None:
+    model = net()
+    backend = Interpreter(seconds=1.5)
+    loop = Loop(model, adam(model), backend)
+    run(loop)
+    assert loop.counts == {"recorded": 1, "checked": 1}
+    backend.seconds = 0.5
+    run(loop)
+    assert loop.counts["checked"] == 2
+    assert loop.counts["compiled"]
 
 
 def test_the_same_step_of_another_model_is_neither_made_nor_compared_again() -> None:
