@@ -9,7 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
 
 import gradwire
 from gradwire_server.engine.compiling.step import RECORD_AFTER
@@ -370,6 +373,38 @@ def test_a_step_that_need_not_be_exact_is_replayed_if_it_can_not_be_compiled(
     watched: Watched,
 ) -> None:
     assert replayed(watched, can_not_be_compiled, exact=False)
+
+
+def test_a_run_that_is_exact_is_replayed_and_does_what_a_loop_does(watched: Watched) -> None:
+    def trained(model: Any) -> bytes:
+        return b"".join(value.numpy().tobytes() for value in model.state_dict().values())
+
+    inputs = np.random.default_rng(0).standard_normal((NUM_STEPS * 8, 6)).astype(np.float32)
+    labels = np.arange(NUM_STEPS * 8) % 4
+    torch.manual_seed(0)
+    loop = Loop(torch)
+    samples = TensorDataset(torch.from_numpy(inputs), torch.from_numpy(labels))
+    for some_inputs, some_labels in DataLoader(samples, batch_size=8):
+        loop.step(some_inputs, some_labels)
+    before = watched.total("gradwire_replayed_steps_total", outcome="replayed")
+    with gradwire.connect(watched.server.address):
+        gradwire.manual_seed(0)
+        model = net(gradwire)
+        optimizer = gradwire.optim.Adam(model.parameters(), lr=0.01)
+        gradwire.train(
+            model,
+            (inputs, labels),
+            loss=gradwire.nn.CrossEntropyLoss(),
+            optimizer=optimizer,
+            steps=NUM_STEPS,
+            batch_size=8,
+            shuffle=False,
+            exact=True,
+            progress=False,
+        )
+        assert trained(model) == trained(loop.model)
+    after = watched.total("gradwire_replayed_steps_total", outcome="replayed")
+    assert after - before > NUM_STEPS // 2
 
 
 def test_nothing_is_replayed_that_computes_something_else(watched: Watched) -> None:

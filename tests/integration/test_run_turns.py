@@ -69,7 +69,7 @@ def test_two_runs_on_one_worker_get_the_same_share(one_worker: str) -> None:
         with session:
             runs.append(begin(checkpoint=False)[1])
             before = [wait_for_step(session, run, 1) for run in runs]
-            wait_for_step(session, runs[0], before[0] + 2000)
+            wait_for_step(session, runs[0], before[0] + 10_000)
             first, second = (
                 step_of(session, run) - start for run, start in zip(runs, before, strict=True)
             )

@@ -110,6 +110,7 @@ class Session:
         self.num_steps = 0
         self.turn_until = self.wait_until = 0.0
         self.compiling = compiling
+        self.replaying = replaying
         self.version = 0
         self.budget = Budget(limits.max_session_bytes, self._held)
         self.regions = Regions()

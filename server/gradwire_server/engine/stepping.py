@@ -10,7 +10,7 @@ import torch
 from gradwire.v1 import runs_pb2
 from gradwire_server.engine import hot
 from gradwire_server.engine.averages import MovingAverage, build_average
-from gradwire_server.engine.compiling import Step
+from gradwire_server.engine.compiling import Compiling, Step
 from gradwire_server.engine.diagnosis import not_finite
 from gradwire_server.engine.failures import operation
 from gradwire_server.engine.losses import Loss, build_loss, run_loss, spread
@@ -87,14 +87,17 @@ class Stepper:
         self._num_samples = 0
         self._parameters: Sequence[torch.nn.Parameter] = ()
         self._fast: Step | None = None
+        self._replayed: Step | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_parameters": (), "_fast": None}
+        return {**vars(self), "_parameters": (), "_fast": None, "_replayed": None}
 
     def begin(self, session: Session) -> None:
         """Begins to take steps, or goes on after a rest or from a checkpoint."""
         self.begin_epoch()
-        self._fast = self._fast_step(session)
+        if not self._recipe.exact:
+            self._fast = self._step_by(session.compiling, session)
+        self._replayed = self._step_by(session.replaying, session)
 
     def begin_epoch(self) -> None:
         """Looks which parameters the model has now."""
@@ -157,6 +160,15 @@ class Stepper:
             self._end_step()
         elif needs_closure(self._optimizer):
             self._losses.append(self._closure_step(inputs, targets))
+        elif self._replayed is not None:
+            found = self._replayed.take(
+                [*inputs, *targets],
+                session.version,
+                lambda: self._gradients(inputs, targets),
+            )
+            loss, norm = self._gradients(inputs, targets) if found is None else found
+            self._losses.append(loss.item())
+            self._step(norm)
         else:
             if not self._losses:
                 hot.zero_grad(self._optimizer)
@@ -176,11 +188,23 @@ class Stepper:
         hot.backward(share if self._scaler is None else self._scaler.scale(share))
         return loss.detach()
 
-    def _step(self) -> None:
-        """Lets the optimizer take a step, unless a loss or a gradient is not finite."""
+    def _gradients(
+        self, inputs: Sequence[torch.Tensor], targets: Sequence[torch.Tensor]
+    ) -> Sequence[torch.Tensor]:
+        """Computes the gradients of a batch; returns its loss and their norm."""
+        hot.zero_grad(self._optimizer)
+        loss = self._backward(inputs, targets)
+        return loss, total_norm([p.grad for p in self._parameters])
+
+    def _step(self, norm: torch.Tensor | None = None) -> None:
+        """Lets the optimizer take a step, unless a loss or a gradient is not finite.
+
+        Args:
+            norm: The norm of the gradients, if it is known.
+        """
         if self._scaler is not None:
             self._scaler.unscale_(self._optimizer)
-        self._note_and_clip()
+        self._note_and_clip(norm)
         finite = all(math.isfinite(loss) for loss in self._losses)
         if not finite or (self._scaler is None and not math.isfinite(self.grad_norm)):
             self.bad = self._bad_parameters()
@@ -200,11 +224,10 @@ class Stepper:
         if self.average is not None:
             self.average.update(self._model.module)
 
-    def _fast_step(self, session: Session) -> Step | None:
-        """Returns what takes steps that need not be exact; None if torch takes them all."""
+    def _step_by(self, maker: Compiling | None, session: Session) -> Step | None:
+        """Returns what takes steps by what makes them fast; None if torch takes them all."""
         if (
-            self._recipe.exact
-            or session.compiling is None
+            maker is None
             or self._recipe.accumulate > 1
             or self._scaler is not None
             or needs_closure(self._optimizer)
@@ -214,7 +237,7 @@ class Stepper:
         if isinstance(self.loss, torch.nn.Module):
             modules.append(self.loss)
         num_steps = self._recipe.num_steps
-        return session.compiling.loop(
+        return maker.loop(
             modules,
             self._optimizer,
             session.device,
@@ -275,10 +298,10 @@ class Stepper:
         self._optimizer.state.clear()
         return losses[0]
 
-    def _note_and_clip(self) -> None:
+    def _note_and_clip(self, norm: torch.Tensor | None = None) -> None:
         """Notes the norm of the gradients, and clips them as the recipe says."""
         parameters = [p for p in self._parameters if p.grad is not None]
-        self.grad_norm = float(total_norm([p.grad for p in parameters]))
+        self.grad_norm = float(total_norm([p.grad for p in parameters]) if norm is None else norm)
         self._clip(parameters)
 
     def _clip(self, parameters: Sequence[torch.Tensor]) -> None:

@@ -44,7 +44,9 @@ class Compiling:
         *,
         num_steps: int,
     ) -> Step:
-        """Returns the step of a training loop, which says itself whether it is to be taken.
+        """Returns the step of a training loop.
+
+        One that is exact ends with its gradients; any other says itself whether it is to be taken.
 
         Args:
             modules: What is called, the loss included.
@@ -52,15 +54,21 @@ class Compiling:
             device: Where it runs.
             num_steps: How many steps it will take; 0 if nobody knows.
         """
-        watched = Watched(modules, [optimizer], on_gone=lambda: step.clear())  # noqa: PLW0108
+        exact = self._backend.exact
+        watched = Watched(
+            modules,
+            [optimizer],
+            steps=not exact,
+            on_gone=lambda: step.clear(),  # noqa: PLW0108
+        )
         step = Step(
             watched,
             self._backend,
             device,
             self._counts,
             what="Train",
-            guarded=True,
-            keeps_gradients=False,
+            guarded=not exact,
+            keeps_gradients=exact,
             num_steps=num_steps,
         )
         return step
