@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from gradwire_server.engine.compiling.builder import to_module
 from gradwire_server.engine.compiling.builds import BuildError, Compiled
 from gradwire_server.engine.compiling.capture import Captured
 from gradwire_server.engine.compiling.graph import Graph
+from gradwire_server.engine.compiling.modules import to_module
 
 Capture = Callable[[Any], AbstractContextManager[Any]]
 """Makes a block in which kernels are written down in a graph and not run."""

@@ -15,10 +15,10 @@ import torch
 
 from gradwire.v1 import catalog
 from gradwire_server.engine.compiling import Builds, Step, Watched
-from gradwire_server.engine.compiling.builder import to_module
 from gradwire_server.engine.compiling.builds import Compiled
 from gradwire_server.engine.compiling.capture import Captured
 from gradwire_server.engine.compiling.graph import Graph
+from gradwire_server.engine.compiling.modules import to_module
 from gradwire_server.engine.compiling.step import (
     MAX_VARIANTS,
     NUM_COMPARED,
