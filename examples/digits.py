@@ -33,7 +33,7 @@ from tqdm import tqdm
 import gradwire
 from gradwire.v1 import server_pb2, server_pb2_grpc
 
-EPOCHS = 30
+EPOCHS = 60
 BATCH_SIZE = 64
 CHECKPOINT_EVERY_STEPS = 50
 DATASET = "gradwire-demo-digits"
@@ -137,7 +137,7 @@ def train_on_the_server(
         dataset: The training data, on the server.
         data: What to evaluate on.
         name: What to call it.
-        worker: The process id of the worker, if it is to be killed halfway.
+        worker: The process id of the worker, if it is to be killed on the way.
     """
     model, criterion, optimizer = build(gradwire)
     before = accuracy(gradwire, model, data)
@@ -156,7 +156,7 @@ def train_on_the_server(
         wait=False,
     )
     died_after: list[int] = []
-    killer = threading.Thread(target=kill_halfway, args=(run.name, worker, died_after))
+    killer = threading.Thread(target=kill_on_the_way, args=(run.name, worker, died_after))
     if worker is not None:
         killer.start()
     run.wait()
@@ -175,14 +175,14 @@ def train_on_the_server(
     return result
 
 
-def kill_halfway(name: str, pid: int, died_after: list[int]) -> None:
-    """Watches a run as any other program could, and kills its worker when half of it is done.
+def kill_on_the_way(name: str, pid: int, died_after: list[int]) -> None:
+    """Watches a run as any other program could, and kills its worker when it tells of steps.
 
     Adds to `died_after` the step at which the server noticed.
     """
     killed = False
     for event in gradwire.runs.attach(name).events():
-        if not killed and event.progress.epoch > EPOCHS // 2:
+        if not killed and event.progress.step:
             os.kill(pid, signal.SIGKILL)
             killed = True
         if event.state_change.reason == "WORKER_DIED":

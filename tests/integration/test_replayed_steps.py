@@ -208,6 +208,30 @@ def prints_what_is_left_of_a_step(torch: Any) -> Any:
     return loop.result()
 
 
+def fails_between_backward_and_step(torch: Any) -> Any:
+    loop = Loop(torch)
+    inputs, labels = batch(torch)
+    clip = partial(torch.nn.utils.clip_grad_norm_, error_if_nonfinite=True)
+
+    def end_step(loss: Any) -> float:
+        clip(loop.model.parameters(), 1.0)
+        loop.optimizer.step()
+        return float(loss.item())
+
+    for number in range(NUM_STEPS):
+        if number == LATER:
+            inputs = inputs * float("inf")
+        loop.optimizer.zero_grad()
+        outputs = loop.model(inputs)
+        loss = loop.loss(outputs, labels)
+        loss.backward()
+        attempt(partial(end_step, loss))
+        if number == LATER:
+            print(loss, outputs)
+            inputs = batch(torch)[0]
+    return loop.result()
+
+
 def keeps_what_shares_memory(torch: Any) -> Any:
     loop = Loop(torch)
     inputs, labels = batch(torch)
@@ -264,6 +288,7 @@ REPLAYED = (
     *(trains_in_evaluation_mode_later, freezes_and_thaws, has_batches_of_several_sizes),
     *(replaces_parameters_and_layers, adds_a_gradient_between_two_steps),
     *(meets_a_wrong_label_and_goes_on, prints_what_is_left_of_a_step, keeps_what_shares_memory),
+    fails_between_backward_and_step,
     *(has_two_losses_in_a_step, wants_the_gradient_of_its_input, trains_a_shared_embedding),
 )
 

@@ -187,6 +187,10 @@ class Program(Measured):
         """
         return self._decoded.registers(inputs, None, self._subjects)
 
+    def target(self, operation: int) -> int:
+        """Returns the register that an operation's result is in."""
+        return self._decoded.results[operation]
+
     def results(
         self, registers: list[Any], wanted: tuple[int, ...], others: Mapping[int, Any] = NO_OTHERS
     ) -> list[Any]:

@@ -11,7 +11,7 @@ from gradwire_server.engine.compiling.graph import UnrecordableError
 from gradwire_server.engine.compiling.step import Backend, Step
 from gradwire_server.engine.compiling.watched import Watched
 from gradwire_server.engine.effects import STEP_OPERATIONS
-from gradwire_server.engine.programs import Program
+from gradwire_server.engine.programs import OperationError, Program
 from gradwire_server.engine.spent import Spent
 
 VALUE_OPERATIONS = frozenset({"torch.Tensor.item", "torch.Tensor.detach"})
@@ -166,7 +166,13 @@ class _StepPart:
             else:
                 registers[target] = result.elements
                 spent[target] = result
-        program.execute(self._after, registers, wanted)
+        try:
+            program.execute(self._after, registers, wanted)
+        except OperationError as failure:
+            for index in failure.results:
+                target = program.target(index)
+                failure.results[index] = spent.get(target, registers[target])
+            raise
         return program.results(registers, wanted, spent)
 
     def _step_for(self, given: Sequence[Any]) -> Step:

@@ -172,7 +172,7 @@ class Recording(TorchDispatchMode):
             raise UnrecordableError(f"native code of {func} could end the worker")
         if func.namespace != "aten":
             raise UnrecordableError(f"{func} is no operation of ATen")
-        if any(tag in func.tags for tag in _DEPENDS_ON_DATA):
+        if _depends_on_data(func, args):
             raise UnrecordableError(f"what {func} returns depends on the values of tensors")
         if len(self.graph.nodes) >= MAX_NODES:
             raise UnrecordableError(f"it has more than {MAX_NODES} operations")
@@ -224,6 +224,16 @@ class Recording(TorchDispatchMode):
         self._kept.append(tensor)
         self._numbers[id(tensor)] = number = len(self._kept) - 1
         return number
+
+
+def _depends_on_data(func: Any, args: tuple[Any, ...]) -> bool:
+    """Returns whether what an operation returns, or its size, depends on what is in tensors."""
+    if not any(tag in func.tags for tag in _DEPENDS_ON_DATA):
+        return False
+    # Numbers choose as many elements as there are numbers; masks do not.
+    return func is not torch.ops.aten.index.Tensor or any(
+        index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1]
+    )
 
 
 def layout_of(tensor: torch.Tensor) -> list[tuple[int, int]]:

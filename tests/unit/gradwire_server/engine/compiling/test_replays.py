@@ -120,6 +120,7 @@ FORWARDS: dict[str, Forward] = {
     "rounded": lambda w, x: torch.div(linear(w, x), 0.3, rounding_mode="floor") * linear(w, x),
     "chosen": lambda w, x: torch.where(x[:, :5] > 0, linear(w, x), torch.tensor(0.25)),
     "gathered": lambda w, x: linear(w, x).gather(1, x.argmax(1, keepdim=True) % 5),
+    "chosen by number": lambda w, x: linear(w, x)[x.argmax(1) % 4] * x[:, x.argmax(0)[:1]],
     "half": lambda w, x: linear(w.bfloat16(), x.bfloat16()).float(),
     "channels": lambda w, x: (
         linear(w, x)[:, :4].reshape(1, 4, 2, 2).contiguous(memory_format=torch.channels_last)
