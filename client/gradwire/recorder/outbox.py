@@ -14,10 +14,12 @@ from gradwire.transport.stream import Answer
 from gradwire.v1 import sessions_pb2, values_pb2
 from gradwire.v1.apart import Piece, field
 
-MAX_COMMANDS = 64
+FIRST_COMMANDS = 16
+MAX_COMMANDS = 32
 MAX_BYTES = 1 << 20
 MAX_DELAY_SECONDS = 0.002
-"""A message is sent when it has this many commands or bytes, or its first command is this old."""
+"""A message is sent when it has this many commands or bytes, or its first command is this old. The
+first one after a wait is sent earlier, for the worker to begin."""
 MAX_UNANSWERED = 8
 """How many messages are in flight before sending waits for answers."""
 _COMMANDS = (sessions_pb2.ExecuteRequest.COMMANDS_FIELD_NUMBER,)
@@ -176,9 +178,10 @@ class Outbox:
         Raises:
             GradwireError: A command sent earlier has failed.
         """
+        enough = MAX_COMMANDS if self._in_flight else FIRST_COMMANDS
         if self._waiting and (
             self._is_hurried
-            or len(self._waiting) >= MAX_COMMANDS
+            or len(self._waiting) >= enough
             or self._num_bytes > MAX_BYTES
             or time.monotonic() - self._first_command_time > MAX_DELAY_SECONDS
         ):
