@@ -268,6 +268,14 @@ def wants_the_gradient_of_its_input(torch: Any) -> Any:
     return [inputs.grad, *loop.result()]
 
 
+def takes_rows_of_a_large_tensor(torch: Any) -> Any:
+    loop = Loop(torch)
+    inputs, labels = torch.randn(1_500_000, 6), torch.randint(0, 4, (1_500_000,))
+    for rows in torch.randperm(8 * NUM_STEPS).split(8):
+        loop.losses.append(loop.step(inputs[rows], labels[rows]).item())
+    return loop.result()
+
+
 def trains_a_shared_embedding(torch: Any) -> Any:
     embedding = torch.nn.Embedding(9, 5)
     output = torch.nn.Linear(5, 9, bias=False)
@@ -288,7 +296,7 @@ REPLAYED = (
     *(trains_in_evaluation_mode_later, freezes_and_thaws, has_batches_of_several_sizes),
     *(replaces_parameters_and_layers, adds_a_gradient_between_two_steps),
     *(meets_a_wrong_label_and_goes_on, prints_what_is_left_of_a_step, keeps_what_shares_memory),
-    fails_between_backward_and_step,
+    *(fails_between_backward_and_step, takes_rows_of_a_large_tensor),
     *(has_two_losses_in_a_step, wants_the_gradient_of_its_input, trains_a_shared_embedding),
 )
 

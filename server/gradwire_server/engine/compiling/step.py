@@ -43,8 +43,9 @@ changed: a loop that changes something in every step is left to torch."""
 FREE_LOOKS = 32
 """How often that is found out anyway."""
 MAX_EXACT_BYTES = 32 * 1024 * 1024
-"""A step that works on more, or on more than `MAX_HELD_BYTES` on the way, is not replayed: it is
-copied once, to be sure, and there is little to gain where operations take long."""
+"""A step with more parameters and buffers, or with more than `MAX_HELD_BYTES` of tensors on the way,
+is not replayed: they are copied once, to be sure, and there is little to gain where operations take
+long."""
 MAX_HELD_BYTES = 8 * MAX_EXACT_BYTES
 
 Function = Callable[[], Sequence[Any]]
@@ -237,7 +238,7 @@ class Step:
         torch._C._set_grad_enabled(False)
         try:
             outputs = compiled([*[inputs[index] for index in captured.taken], *captured.fixed])
-        except RuntimeError as error:
+        except (RuntimeError, LookupError, ValueError, NotImplementedError) as error:
             # Such as an index that is out of range; torch finds the words for it.
             if undo is None:
                 self._leave(variant, "failed", error)
@@ -267,7 +268,8 @@ class Step:
         attempt: Callable[[Variant, Sequence[Any], Function, Snapshot], Sequence[Any] | None],
     ) -> Sequence[Any] | None:
         """Takes the step in a way that may fail, and then everything is as before."""
-        given = [value for value in inputs if isinstance(value, torch.Tensor)]
+        # What is replayed changes no input, or is not replayed: the recording knows.
+        given = [v for v in inputs if isinstance(v, torch.Tensor) and not self._exact]
         snapshot: Snapshot | None = None
         wanted: Sequence[Any] | None = None
         try:
