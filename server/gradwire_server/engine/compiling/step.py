@@ -43,9 +43,9 @@ changed: a loop that changes something in every step is left to torch."""
 FREE_LOOKS = 32
 """How often that is found out anyway."""
 MAX_EXACT_BYTES = 32 * 1024 * 1024
-"""A step with more parameters and buffers, or with more than `MAX_HELD_BYTES` of tensors on the way,
-is not replayed: they are copied once, to be sure, and there is little to gain where operations take
-long."""
+"""A step with more parameters and buffers, or with `MAX_HELD_BYTES` of tensors on the way, is not
+replayed: they are copied once, to be sure, and there is little to gain where operations take long.
+"""
 MAX_HELD_BYTES = 8 * MAX_EXACT_BYTES
 
 Function = Callable[[], Sequence[Any]]
