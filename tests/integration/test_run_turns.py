@@ -12,6 +12,8 @@ from gradwire.session import Session
 from gradwire.v1 import runs_pb2, runs_pb2_grpc
 from tests.processes import ServerProcess
 
+NUM_STEPS = 30_000
+"""So many take two seconds: long enough to be paused on the way."""
 FOREVER = 10_000_000
 
 
@@ -103,17 +105,17 @@ def test_verbs_and_a_run_take_turns_on_one_model(one_worker: str) -> None:
 
 def test_a_run_that_was_paused_goes_on_and_ends_as_one_that_was_not(one_worker: str) -> None:
     with gradwire.connect(one_worker) as session:
-        model, run = begin(3000)
+        model, run = begin(NUM_STEPS)
         assert run.wait().state == "SUCCEEDED"
         undisturbed = weights_of(model), run.losses
 
     with gradwire.connect(one_worker) as session:
-        model, run = begin(3000)
+        model, run = begin(NUM_STEPS)
         wait_for_step(session, run, 1)
         run.pause()
         assert (run.state, run.reason) == ("PAUSED", "PAUSED")
         paused_at = step_of(session, run)
-        assert paused_at < 3000
+        assert paused_at < NUM_STEPS
         assert gradwire.ones(3).sum().item() == 3.0
         assert run.wait().state == "PAUSED"
         assert step_of(session, run) == paused_at
