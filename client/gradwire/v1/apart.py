@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from gradwire.v1 import sessions_pb2, values_pb2
+from gradwire.v1.wire import LENGTH, VARINT, MalformedError, fields
 
 LARGE_BYTES = 64 * 1024
 """What is smaller is parsed with the rest."""
@@ -24,9 +25,6 @@ Piece = bytes | memoryview
 Places = Mapping[int, "Places | None"]
 """In which fields of a message elements may be, by number: in which fields of that; None if it is
 `Tensor.data` itself."""
-
-_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
-_MAX_VARINT_BYTES = 10
 
 _DATA: Any = values_pb2.Tensor.DATA_FIELD_NUMBER
 _COMMANDS: Any = sessions_pb2.ExecuteRequest.COMMANDS_FIELD_NUMBER
@@ -52,10 +50,6 @@ ANSWER: Places = {_VALUES: {READ[0]: {_DATA: None}}}
 """Where elements may be in an ExecuteRequest, and in an ExecuteResponse."""
 
 
-class _MalformedError(ValueError):
-    """The bytes are no message."""
-
-
 def field(way: Sequence[int], *pieces: Piece) -> list[Piece]:
     """Returns a field of bytes, or of a serialized message, that consists of pieces.
 
@@ -67,7 +61,7 @@ def field(way: Sequence[int], *pieces: Piece) -> list[Piece]:
     head = b""
     size = sum(len(piece) for piece in pieces)
     for number in reversed(way):
-        head = _varint(number << 3 | _LENGTH) + _varint(size + len(head)) + head
+        head = _varint(number << 3 | LENGTH) + _varint(size + len(head)) + head
     return [head, *pieces]
 
 
@@ -88,7 +82,7 @@ def split(payload: bytes, places: Places) -> tuple[bytes, Sequence[memoryview]]:
     apart: list[memoryview] = []
     try:
         rest = b"".join(_without(memoryview(payload), places, apart))
-    except _MalformedError:
+    except MalformedError:
         return payload, ()
     return (rest, apart) if apart else (payload, ())
 
@@ -102,26 +96,12 @@ def data_of(tensor: values_pb2.Tensor, apart: Sequence[memoryview]) -> Piece:
 
 def _without(message: memoryview, places: Places, apart: list[memoryview]) -> Iterator[Piece]:
     """Yields a message in pieces, without large elements."""
-    kept = position = 0
-    while position < len(message):
-        begin = position
-        tag, position = _read_varint(message, position)
-        number, kind = tag >> 3, tag & 7
-        if kind == _VARINT:
-            _, position = _read_varint(message, position)
-        elif kind == _LENGTH:
-            length, start = _read_varint(message, position)
-            position = start + length
-            if number in places and LARGE_BYTES <= length <= len(message) - start:
-                yield message[kept:begin]
-                kept = position
-                yield from _replaced(number, message[start:position], places[number], apart)
-        elif kind in {_FIXED64, _FIXED32}:
-            position += 8 if kind == _FIXED64 else 4
-        else:
-            raise _MalformedError
-    if position > len(message):
-        raise _MalformedError
+    kept = 0
+    for number, wire_type, begin, start, end in fields(message):
+        if number in places and wire_type == LENGTH and end - start >= LARGE_BYTES:
+            yield message[kept:begin]
+            kept = end
+            yield from _replaced(number, message[start:end], places[number], apart)
     yield message[kept:]
 
 
@@ -133,7 +113,7 @@ def _replaced(
         return field((number,), *_without(contents, places, apart))
     # Zeros are written out, too: fields that come twice are merged.
     place = b"".join(
-        _varint(number << 3 | _VARINT) + _varint(value)
+        _varint(number << 3 | VARINT) + _varint(value)
         for number, value in (
             (values_pb2.RegionSlice.REGION_FIELD_NUMBER, APART),
             (values_pb2.RegionSlice.OFFSET_FIELD_NUMBER, len(apart)),
@@ -142,18 +122,6 @@ def _replaced(
     )
     apart.append(contents)
     return field((values_pb2.Tensor.REGION_FIELD_NUMBER,), place)
-
-
-def _read_varint(data: memoryview, position: int) -> tuple[int, int]:
-    """Returns a varint and the position after it."""
-    value = shift = 0
-    for byte in data[position : position + _MAX_VARINT_BYTES]:
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-        shift += 7
-    raise _MalformedError
 
 
 def _varint(number: int) -> bytes:

@@ -5,13 +5,11 @@ from typing import TypeVar
 from google.protobuf.message import DecodeError, Message
 
 from gradwire.v1 import routing_pb2
+from gradwire.v1.wire import MalformedError, fields
 from gradwire_server.errors import GradwireError, Reason
 
 DIRECT_BYTES = 1024 * 1024
 """Up to here a request is simply parsed as its key, which copies all of it once."""
-
-_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
-_MAX_VARINT_BYTES = 10
 
 _ROUTING_FIELDS = frozenset({1, 2, 3, 5, 7})
 """The numbers of the fields of RoutingKey and ExecuteKey."""
@@ -59,38 +57,14 @@ def _leading_fields(request: bytes) -> bytes:
     Every routing field is such a field, and tensors are not; so this neither copies nor looks at
     most of a large request.
     """
-    kept: list[bytes] = []
-    position, size = 0, len(request)
-    while position < size:
-        begin = position
-        tag, position = _varint(request, position)
-        wire_type = tag & 7
-        if wire_type == _VARINT:
-            _, position = _varint(request, position)
-        elif wire_type == _LENGTH:
-            length, position = _varint(request, position)
-            position += length
-        elif wire_type in {_FIXED64, _FIXED32}:
-            position += 8 if wire_type == _FIXED64 else 4
-        else:
-            raise _malformed(f"wire type {wire_type} at byte {begin}")
-        if position > size:
-            raise _malformed("it is cut off")
-        if tag >> 3 in _ROUTING_FIELDS and position - begin < DIRECT_BYTES // 2:
-            kept.append(request[begin:position])
-    return b"".join(kept)
-
-
-def _varint(data: bytes, position: int) -> tuple[int, int]:
-    """Returns a varint and the position after it."""
-    value = shift = 0
-    for byte in data[position : position + _MAX_VARINT_BYTES]:
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-        shift += 7
-    raise _malformed(f"no number ends at byte {position}")
+    try:
+        return b"".join(
+            request[field.begin : field.end]
+            for field in fields(request)
+            if field.number in _ROUTING_FIELDS and field.end - field.begin < DIRECT_BYTES // 2
+        )
+    except MalformedError as error:
+        raise _malformed(str(error)) from None
 
 
 def _malformed(why: str) -> GradwireError:
